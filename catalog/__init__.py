@@ -1,0 +1,1 @@
+"""Records of pretrained models: what they are, the index over them, and search."""

@@ -1,0 +1,64 @@
+"""What the operating system says while we write, in words a user can act on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from catalog.errors import StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` while ``path`` is written into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(
+                f"no space left to write {path}: {error.strerror}",
+                hint="free some space, or set TLHUB_HOME to a folder on another disk",
+            ) from error
+        raise StorageError(
+            f"{error.filename or path} cannot be written: {error.strerror or error}",
+            hint="choose a folder that can be written (TLHUB_HOME is where models are kept)",
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an `OSError` while our own file ``path`` is read into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="look at its permissions and at the disk, or remove it and run this again",
+        ) from error
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Raise a `StorageError` where ``needed_bytes`` do not fit on the disk of ``folder``."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise StorageError(
+            f"{folder} has {free / 1e6:.1f} MB free, {needed_bytes / 1e6:.1f} MB are needed",
+            hint="free some space, or set TLHUB_HOME to a folder on another disk",
+        )
+
+
+def flush(path: Path) -> None:
+    """Bring a file or the entries of a folder to the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory to flush it
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
