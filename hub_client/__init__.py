@@ -1,0 +1,1 @@
+"""Sources of model files and the verified way from there to here."""

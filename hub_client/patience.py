@@ -1,0 +1,56 @@
+"""Trying again: how often, how long to wait, and when it is no use."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from catalog.errors import NetworkError
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_PROGRESS_BYTES = 64 << 10  # less than this between two failures is no progress
+
+
+class Transient(Exception):  # noqa: N818 -- a signal between transfer and Patience, never seen above
+    """A failure that may be gone the next time; ``error`` is what to say when it is not."""
+
+    def __init__(
+        self, error: NetworkError, *, wait_s: float | None = None, tries: int | None = None
+    ) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.wait_s = wait_s  # what the server asked for
+        self.tries = tries  # at most so many, where waiting seldom helps
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often to try again, and how long to wait in between (doubled each time, with jitter)."""
+
+    tries: int = 6
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 20.0
+
+    def run(self, attempt: Callable[[], _T], reached: Callable[[], int] = lambda: 0) -> _T:
+        """What ``attempt`` returns, once it does; ``reached`` says how many bytes are here."""
+        failures, best = 0, reached()
+        while True:
+            try:
+                return attempt()
+            except Transient as failure:
+                if reached() >= best + _PROGRESS_BYTES:
+                    failures, best = 0, reached()
+                failures += 1
+                if failures >= min(self.tries, failure.tries or self.tries):
+                    raise failure.error from failure
+                wait = min(self.first_wait_s * 2 ** (failures - 1), self.longest_wait_s)
+                wait *= random.uniform(0.5, 1.0)  # noqa: S311 -- spreads clients, keeps no secret
+                wait = max(wait, failure.wait_s or 0.0)
+                log.info("%s; trying again in %.1f s", failure, wait)
+                time.sleep(wait)

@@ -1,0 +1,71 @@
+"""`file:///…`: files of this machine, copied into the store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from catalog.errors import AccessError, NotFoundError
+from hub_client.sources.source import Job, Wanted
+
+_CHUNK_BYTES = 1 << 20
+
+
+class FileSource:
+    """Files by their path."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def find(self, wanted: Wanted) -> Path | None:
+        """The file in the store; without a digest the original is read again each time."""
+        if wanted.artifact.digest is None:
+            return None
+        return self._job.store.find(wanted.artifact, wanted.url)
+
+    def group(self, url: str) -> str:
+        """The URL itself."""
+        return url
+
+    def bring(self, wanted: Sequence[Wanted]) -> dict[str, Path]:
+        """Copy into the store."""
+        return {item.artifact.path: self._bring(item) for item in wanted}
+
+    def _bring(self, item: Wanted) -> Path:
+        path, store = path_of(item.url), self._job.store
+        with user_file(path):
+            store.check_space(path.stat().st_size)
+        return store.add(_chunks(path), item.artifact, item.url, progress=self._job.progress)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def path_of(url: str) -> Path:
+    """The path a `file:` URL names."""
+    return Path(url2pathname(urlsplit(url).path))
+
+
+@contextlib.contextmanager
+def user_file(path: Path) -> Iterator[None]:
+    """Say what is wrong with a file of the user that cannot be read.
+
+    Raises:
+        NotFoundError: it is not there, or no file.
+        AccessError: it may not be read.
+    """
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise NotFoundError(f"there is no file {path}") from error
+    except PermissionError as error:
+        raise AccessError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with user_file(path), path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk

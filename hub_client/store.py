@@ -1,0 +1,186 @@
+"""The store under TLHUB_HOME: files by the hash of their content, safe for many processes.
+
+blobs/sha256/ab/<hex>   a whole, verified file
+refs/<algorithm>/<hex>  the SHA-256 of the file whose hash in another algorithm is this
+refs/url/<hex>          the SHA-256 of what a URL without a digest gave
+models/                 converted model folders
+tmp/                    partial files, each with a sidecar
+locks/                  one lock file per key
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from catalog.disk import check_space, flush, reading, writing
+from catalog.errors import IntegrityError
+from catalog.record import Artifact
+from hub_client.digests import hash_file
+from hub_client.partial import Partial, remove_partial
+from hub_client.progress import Progress, silent
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Content-addressed files in one folder; nothing is created before it is needed."""
+
+    home: Path
+
+    @property
+    def models(self) -> Path:
+        """The folder of converted models."""
+        return self.home / "models"
+
+    @property
+    def tmp(self) -> Path:
+        """The folder of partial files, on the disk of the blobs."""
+        return self.home / "tmp"
+
+    def blob(self, sha256: str) -> Path:
+        """Where the file of this hash is, or would be."""
+        return self.home / "blobs" / "sha256" / sha256[:2] / sha256
+
+    def find(self, artifact: Artifact, url: str | None = None) -> Path | None:
+        """The file of this artifact, every byte hashed again; None if it is not here or damaged.
+
+        Without a digest the artifact is what ``url`` gave the first time.
+        """
+        for sha256 in self._candidates(artifact, url):
+            path = self.blob(sha256)
+            if not path.is_file():
+                continue
+            if artifact.size_bytes is not None and path.stat().st_size != artifact.size_bytes:
+                log.warning("%s has not the %d bytes it should have", path, artifact.size_bytes)
+                continue
+            with reading(path):
+                hasher = hash_file(path, artifact.digest)
+            if hasher.sha256 == sha256 and hasher.matches:
+                return path
+            log.warning("%s is damaged: its sha256 is %s", path, hasher.sha256)
+        return None
+
+    def adopt(self, file: Path, sha256: str, artifact: Artifact, url: str) -> Path:
+        """Move a whole, verified, flushed file from `tmp` to its place; a damaged one gives way."""
+        path = self.blob(sha256)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file.chmod(0o644)
+            file.replace(path)
+            flush(path.parent)
+        remove_partial(file)
+        ref = self._ref(artifact, url)
+        if ref is not None:
+            with writing(ref):
+                ref.parent.mkdir(parents=True, exist_ok=True)
+                fresh = ref.with_name(f"{ref.name}.{sha256[:12]}.new")
+                fresh.write_text(sha256, encoding="ascii")
+                flush(fresh)
+                fresh.replace(ref)
+        return path
+
+    def check_space(self, needed_bytes: int) -> None:
+        """Raise a `StorageError` where so many bytes more do not fit."""
+        with writing(self.tmp):
+            self.tmp.mkdir(parents=True, exist_ok=True)
+            check_space(self.tmp, needed_bytes)
+
+    def add(
+        self,
+        chunks: Iterable[bytes],
+        artifact: Artifact,
+        url: str,
+        *,
+        progress: Progress = silent,
+    ) -> Path:
+        """Write bytes that are at hand (a member of an archive, a local file) as a blob.
+
+        Raises:
+            IntegrityError: they are not the bytes of the artifact; nothing is kept.
+            StorageError: they cannot be written; nothing is kept.
+        """
+        key = artifact.digest.value if artifact.digest is not None else url
+        with self.partial(f"add-{key}") as path:
+            part = Partial(path, artifact.digest)
+            try:
+                part.restart(None)
+                for chunk in chunks:
+                    part.write(chunk)
+                    progress(artifact.path, part.size_bytes, artifact.size_bytes)
+                wrong_size = artifact.size_bytes not in {None, part.size_bytes}
+                if wrong_size or not part.hasher.matches:
+                    size = f", {artifact.size_bytes} bytes" if artifact.size_bytes else ""
+                    raise IntegrityError(
+                        f"{artifact.path} from {url}: {part.hasher.mismatch()}{size} wanted; "
+                        "nothing was kept",
+                        hint="the source was changed or tampered with; report it to its publisher",
+                    )
+                part.finish()
+                return self.adopt(path, part.hasher.sha256, artifact, url)
+            finally:
+                part.discard()
+
+    @contextlib.contextmanager
+    def partial(self, key: str) -> Iterator[Path]:
+        """The one place for the partial file of ``key``, owned until the end of the block."""
+        with self.lock(key):
+            yield self.tmp / f"{_file_name(key)}.part"
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Keep every other process out of ``key``; waits for as long as another one is in."""
+        path = self.home / "locks" / f"{_file_name(key)}.lock"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log.info("waiting for another process that is at work on %s", key)
+                lock.acquire(poll_interval=0.1)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _candidates(self, artifact: Artifact, url: str | None) -> list[str]:
+        digest = artifact.digest
+        if digest is not None and digest.algorithm == "sha256":
+            value = digest.value.lower()
+            if not re.fullmatch(r"[0-9a-f]{2,64}", value):
+                return []
+            if not digest.prefix:
+                return [value]
+            return sorted(p.name for p in self.blob(value).parent.glob(f"{value}*"))
+        ref = self._ref(artifact, url)
+        try:
+            text = ref.read_text(encoding="ascii") if ref is not None else ""
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [text] if re.fullmatch(r"[0-9a-f]{64}", text) else []
+
+    def _ref(self, artifact: Artifact, url: str | None) -> Path | None:
+        """Where the SHA-256 is noted of a file that is not asked for by it."""
+        digest = artifact.digest
+        if digest is None:
+            if url is None:
+                return None
+            return self.home / "refs" / "url" / hashlib.sha256(url.encode()).hexdigest()
+        if digest.algorithm == "sha256":
+            return None
+        return self.home / "refs" / digest.algorithm / _file_name(digest.value)
+
+
+def _file_name(key: str) -> str:
+    """A file name for any key: readable, and distinct for distinct keys."""
+    readable = re.sub(r"[^\w.=-]+", "-", key.rpartition("@")[2])[:48].strip("-.")
+    return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
