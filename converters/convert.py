@@ -1,0 +1,79 @@
+"""`convert`: a record and its files to a model folder whose ONNX graph is proven equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+from catalog.record import ModelRecord
+from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, sha256_of
+from converters.labels import labels_of
+from converters.registry import framework_of, load_backbone
+
+WEIGHTS = "model.safetensors"
+
+
+def convert(
+    record: ModelRecord,
+    files: Mapping[str, Path],
+    out: Path,
+    *,
+    replace: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> ModelFolder:
+    """The model folder at ``out``, made of the record's ``files`` (by their names in the record).
+
+    It holds the graph, the weights under the names of the record's architecture, and the labels.
+    ``progress`` is told each step. After a failure ``out`` is what it was before.
+
+    Raises:
+        UnsafeError: reading the weights could run code.
+        IntegrityError: the weights are corrupted.
+        ConversionError: they do not fit the architecture, cannot be exported, or the graph does
+            not compute the same.
+        UsageError: ``out`` exists and ``replace`` was not asked for.
+        StorageError: ``out`` cannot be written.
+    """
+
+    def fill(folder: Path) -> Manifest:
+        progress(f"loading the weights into {record.architecture} ({record.framework})")
+        labels = labels_of(record)
+        backbone = load_backbone(files, record)
+
+        from converters import evidence, export, parity, weights
+
+        progress(f"exporting to ONNX (opset {export.OPSET})")
+        model = export.export(backbone)
+        source = {name: sha256_of(path) for name, path in files.items()}
+        export.set_metadata(model, backbone, labels, source, version("tlhub"))
+        export.save(model, folder / ONNX)
+
+        progress(
+            f"checking it against torch on batches of {', '.join(map(str, parity.BATCH_SIZES))}"
+        )
+        photos = parity.photos_of(evidence.sample_photos().values())
+        figures = parity.check(folder / ONNX, backbone, photos, folder)
+
+        progress("writing the weights as safetensors")
+        weights.write(backbone.module.model.state_dict(), folder / WEIGHTS)
+        if labels:
+            (folder / LABELS).write_text(
+                "".join(f"{label}\n" for label in labels), encoding="utf-8"
+            )
+        runtime = packages_distributions()["onnxruntime"]  # onnxruntime, onnxruntime-gpu or both
+        tools = (*framework_of(record).LIBRARIES, "onnx", "onnxscript", *runtime, "tlhub")
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            kind="model",
+            uid=record.uid,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            record=record,
+            files={},
+            tools={name: version(name) for name in tools},
+            parity=figures,
+            evidence=backbone.evidence,
+        )
+
+    return ModelFolder.create(out, fill, replace=replace)

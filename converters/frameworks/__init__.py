@@ -1,0 +1,1 @@
+"""One module a framework: how it builds an architecture by name."""

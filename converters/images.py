@@ -1,0 +1,98 @@
+"""Any image file to one array: RGB, the right way up, on white, within sane limits."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from catalog.errors import DataError, NotFoundError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_PIXELS = 80_000_000  # under Pillow's own limit, so that ours is the one that speaks
+MAX_ASPECT = 100  # a 1 x 100,000 strip would be resized to 256 x 25,600,000
+
+RGB = NDArray[np.uint8]
+
+
+def read_image(path: Path | str) -> RGB:
+    """The image at ``path`` as uint8 (H, W, 3) RGB in 0..255.
+
+    EXIF orientation is applied and transparency laid over white; palettes, CMYK, gray and 16 bits
+    become 8-bit RGB; of several frames the first is taken.
+
+    Raises:
+        NotFoundError: there is no such file.
+        DataError: it is no image of a known format, is truncated, or is absurdly large or long.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; what matters raises
+            with Image.open(path, formats=FORMATS) as image:
+                _check_size(image.width, image.height, str(path))
+                return _rgb(image, str(path))
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no image at {path}") from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path} is not an image that can be read",
+            hint=f"formats read: {', '.join(FORMATS)}",
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large: {error}", hint="scale it down") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        # What Pillow's decoders raise for bytes that are cut short or corrupted.
+        raise DataError(
+            f"{path} cannot be read as an image: {error}", hint="is the file complete?"
+        ) from error
+
+
+def as_rgb(image: RGB | Image.Image, name: str = "the image") -> RGB:
+    """A decoded image as uint8 (H, W, 3) RGB.
+
+    Raises:
+        DataError: an array of another dtype or shape, or absurdly large or long.
+    """
+    if isinstance(image, Image.Image):
+        _check_size(image.width, image.height, name)
+        return _rgb(image, name)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise DataError(
+            f"{name} is {image.dtype} {image.shape}, expected uint8 (height, width, 3) RGB"
+        )
+    _check_size(image.shape[1], image.shape[0], name)
+    return image
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{name} has {width} x {height} pixels, the limit is {MAX_PIXELS:,} in all",
+            hint="scale it down",
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise DataError(
+            f"{name} is {width} x {height}: one side is over {MAX_ASPECT} times the other",
+            hint="crop it",
+        )
+
+
+def _rgb(image: Image.Image, name: str) -> RGB:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        gray = np.asarray(image).astype(np.int64)
+        if gray.min() < 0 or gray.max() > 0xFFFF:
+            raise DataError(
+                f"{name} has pixels beyond 16 bits", hint="save it with 8 bits a channel"
+            )
+        image = Image.fromarray((gray // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise DataError(f"{name} has floating-point pixels", hint="save it with 8 bits a channel")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))

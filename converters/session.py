@@ -1,0 +1,167 @@
+"""Opening a graph in ONNX Runtime: which device, how many threads, and nothing from outside."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Literal
+
+from catalog.errors import IntegrityError, UnsafeError, UsageError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_ERRORS_ONLY = 3  # ONNX Runtime's severity
+
+
+def open_sessions(
+    file: Path, device: Device, threads: int | None
+) -> tuple[list[onnxruntime.InferenceSession], Device]:
+    """The sessions that run ``file`` one after the other, and the device of the last.
+
+    On the CPU it is one. On a GPU there are two: CUDA's antialiased cubic ``Resize`` is wrong
+    (onnxruntime#25264), so that what comes before ``pixel_values`` runs on the CPU.
+
+    Raises:
+        IntegrityError: the file is not a graph that ONNX Runtime can load.
+        UnsafeError: it reads weights from outside its folder.
+        UsageError: ``device`` is unknown or not there, or ``threads`` is below 1.
+    """
+    if device not in {"auto", "cpu", "cuda"}:
+        raise UsageError(f"there is no device {device!r}", hint="auto, cpu or cuda")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}, must be at least 1")
+    check_external_data(file)
+    if device == "cpu" or (device == "auto" and not cuda_driver()):
+        return [_open(file, file, _CPU, threads)], "cpu"
+    if not cuda_driver():
+        raise UsageError("there is no CUDA device on this machine", hint=_CUDA_HINT)
+    front, back = split(file)
+    sessions = [_open(file, front, _CPU, threads), _open(file, back, _CUDA, threads)]
+    # ONNX Runtime falls back to the CPU without an error: what it says it uses is the truth.
+    if _CUDA in sessions[1].get_providers():
+        return sessions, "cuda"
+    if device == "cuda":
+        raise UsageError("ONNX Runtime cannot use the CUDA device of this machine", hint=_CUDA_HINT)
+    return [_open(file, file, _CPU, threads)], "cpu"
+
+
+_CUDA_HINT = (
+    "a GPU needs NVIDIA's driver, and `pip install 'onnxruntime-gpu[cuda,cudnn]'` without a plain "
+    "`onnxruntime` beside it; or use --device cpu"
+)
+
+
+def cuda_driver() -> bool:
+    """Is there a CUDA driver with a device? Asked of the driver itself, which prints nothing."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return (
+        driver.cuInit(0) == 0
+        and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        and count.value > 0
+    )
+
+
+def split(file: Path) -> tuple[bytes, bytes]:
+    """The graph in two at ``pixel_values``: the preprocessing, and the network with all outputs.
+
+    Raises:
+        UsageError: it has no tensor of that name.
+    """
+    import onnx
+    from onnx.utils import Extractor
+
+    model = onnx.load(str(file))
+    if not any("pixel_values" in node.output for node in model.graph.node):
+        raise UsageError(
+            f"{file} has no tensor `pixel_values`: where the preprocessing ends is unknown",
+            hint="use --device cpu",
+        )
+    extractor = Extractor(model)
+    front = extractor.extract_model([item.name for item in model.graph.input], ["pixel_values"])
+    back = extractor.extract_model(["pixel_values"], [item.name for item in model.graph.output])
+    back.metadata_props.extend(model.metadata_props)
+    return front.SerializeToString(), back.SerializeToString()
+
+
+def check_external_data(file: Path) -> None:
+    """Allow weights outside the file only in files of its own folder.
+
+    Raises:
+        UnsafeError: a tensor is read from elsewhere.
+        IntegrityError: the file it is read from is missing, or the graph cannot be parsed.
+    """
+    if not _mentions(file, b"location"):  # the key every external tensor must have
+        return
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    try:
+        model = onnx.load(str(file), load_external_data=False)
+    except DecodeError as error:
+        raise IntegrityError(f"{file} is not an ONNX graph: {error}", hint=_AGAIN) from error
+    folder = file.parent.resolve()
+    for tensor in _get_all_tensors(model):
+        if not uses_external_data(tensor):
+            continue
+        location = next((x.value for x in tensor.external_data if x.key == "location"), "")
+        target = (folder / location).resolve()
+        absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
+        if absolute or not target.is_relative_to(folder) or target == folder:
+            raise UnsafeError(f"{file} reads {tensor.name} from {location!r}, outside its folder")
+        if not target.is_file():
+            raise IntegrityError(f"{file} needs {location}, which is missing", hint=_AGAIN)
+
+
+_AGAIN = "pull or fine-tune it again"
+
+
+def _mentions(file: Path, word: bytes) -> bool:
+    with file.open("rb") as stream:
+        if not file.stat().st_size:
+            return False
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(word) >= 0
+
+
+def _open(
+    file: Path, model: Path | bytes, provider: str, threads: int | None
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    if provider == _CUDA:
+        onnxruntime.preload_dlls()
+    try:
+        return onnxruntime.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=list(dict.fromkeys([provider, _CPU])),
+        )
+    except (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+        state.RuntimeException,
+    ) as error:
+        lines = str(error).strip().splitlines()
+        raise IntegrityError(
+            f"{file} cannot be loaded by ONNX Runtime: {lines[0]}", hint=_AGAIN
+        ) from error

@@ -1,0 +1,124 @@
+"""Graphs that read outside their folder, or are no graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from catalog.errors import IntegrityError, UnsafeError, UsageError
+from converters.export import save
+from converters.runtime import OnnxModel
+
+
+def _classifier(location: str | None = None, *, inside: str = "graph") -> onnx.ModelProto:
+    """The mean of each channel as three classes, its scale read from ``location``."""
+    scale = numpy_helper.from_array(np.ones(3, np.float32), "scale")
+    if location is not None:
+        scale.ClearField("raw_data")
+        scale.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": location, "offset": "0", "length": "12"}.items():
+            entry = scale.external_data.add()
+            entry.key, entry.value = key, value
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "scale"], ["scaled"]),
+        helper.make_node("Softmax", ["scaled"], ["probabilities"]),
+    ]
+    constants = [numpy_helper.from_array(np.array([1, 2]), "axes")]
+    if inside == "graph":
+        constants.append(scale)
+    else:
+        nodes.insert(0, helper.make_node("Constant", [], ["scale"], value=scale))
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])],
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def _write(model: onnx.ModelProto, file: Path) -> Path:
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def test_the_harmless_one_runs(tmp_path):
+    model = OnnxModel.open(_write(_classifier(), tmp_path / "x.onnx"))
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 200
+    assert model(red, top=1)[0].label == "0"
+
+
+@pytest.mark.parametrize("inside", ["graph", "node"])
+@pytest.mark.parametrize(
+    "location", ["../secret", "a/../../secret", "{absolute}", "link", "C:\\secret", ""]
+)
+def test_weights_outside_the_folder_are_not_read(location, inside, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(np.array([1, 2, 3], np.float32).tobytes())
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "link").symlink_to(secret)
+    model = _classifier(location.format(absolute=secret), inside=inside)
+    with pytest.raises(UnsafeError, match="outside its folder"):
+        OnnxModel.open(_write(model, folder / "x.onnx"))
+
+
+def test_weights_in_the_folder_are_read_and_missing_ones_missed(tmp_path):
+    file = _write(_classifier("weights.bin"), tmp_path / "x.onnx")
+    with pytest.raises(IntegrityError, match=r"weights\.bin, which is missing"):
+        OnnxModel.open(file)
+    (tmp_path / "weights.bin").write_bytes(np.array([1, -1, 1], np.float32).tobytes())
+    assert OnnxModel.open(file)(np.full((2, 2, 3), 9, np.uint8))[2].label == "1"
+
+
+def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(tmp_path):
+    model = _classifier()
+    model.graph.initializer[1].CopyFrom(
+        numpy_helper.from_array(np.array([1, 1, 5], np.float32), "scale")
+    )
+    big = numpy_helper.from_array(np.ones(3000, np.float32), "unused")
+    model.graph.initializer.append(big)
+    save(model, tmp_path / "model.onnx", max_inline_bytes=1000)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
+    loaded = OnnxModel.open(tmp_path / "model.onnx")
+    assert loaded(np.full((2, 2, 3), 9, np.uint8), top=1)[0].label == "2"
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x00" * 100, b"<html>location</html>"])
+def test_what_is_no_graph_is_said(content, tmp_path):
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises((IntegrityError, UsageError), match=r"x\.onnx"):
+        OnnxModel.open(tmp_path / "x.onnx")
+
+
+def test_every_truncation_is_said(tmp_path):
+    content = _classifier().SerializeToString()
+    file = tmp_path / "x.onnx"
+    for length in range(1, len(content) - 1, 17):
+        file.write_bytes(content[:length])
+        with pytest.raises((IntegrityError, UsageError), match=r"x\.onnx"):
+            OnnxModel.open(file)
+
+
+def test_operators_that_are_not_onnx_are_refused(tmp_path):
+    model = _classifier()
+    model.graph.node[2].domain = "evil.ops"
+    model.opset_import.append(helper.make_opsetid("evil.ops", 1))
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
+        OnnxModel.open(_write(model, tmp_path / "x.onnx"))
+
+
+def test_labels_that_are_no_labels(tmp_path):
+    for text in ("{", '{"a": 1}', "[1, 2]"):
+        model = _classifier()
+        helper.set_model_props(model, {"tlhub.labels": text})
+        with pytest.raises(IntegrityError, match="labels that cannot be read"):
+            OnnxModel.open(_write(model, tmp_path / "x.onnx"))
