@@ -18,16 +18,26 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def writing(path: Path) -> Iterator[None]:
     """Turn an `OSError` while ``path`` is written into a `StorageError`."""
     try:
-        yield
+        with filling(path):
+            yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageError(
-                f"no space left to write {path}: {error.strerror}",
-                hint="free some space, or set TLHUB_HOME to a folder on another disk",
-            ) from error
         raise StorageError(
             f"{error.filename or path} cannot be written: {error.strerror or error}",
             hint="choose a folder that can be written (TLHUB_HOME is where models are kept)",
+        ) from error
+
+
+@contextlib.contextmanager
+def filling(path: Path) -> Iterator[None]:
+    """Turn a full disk while ``path`` is written into a `StorageError`, and nothing else."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StorageError(
+            f"no space left to write {path}: {error.strerror}",
+            hint="free some space, or use a folder on another disk (TLHUB_HOME is where models are)",
         ) from error
 
 

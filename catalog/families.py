@@ -1,0 +1,113 @@
+"""The family an architecture belongs to, read from its name, and what the family is known for.
+
+A record's `family` and the tags from here are always marked as derived.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Prefixes that say who ported a network or what was varied, not what it is.
+_VARIANTS = re.compile(r"^(?:(?:quantized|legacy|tf|test|gc|dm|nf|eca|ese|bat|wide)_)+")
+
+# The first pattern found at the start of the name (see `family_of`) names the family.
+_FAMILIES: tuple[tuple[str, str], ...] = (
+    ("efficientnet-lite", r"efficientnet_lite"),
+    ("efficientnet", r"efficientnet"),
+    ("efficientformer", r"efficientformer"),
+    ("efficientvit", r"efficientvit"),
+    ("mobilenet", r"mobilenet"),
+    ("mobilevit", r"mobilevit"),
+    ("mobileone", r"mobileone"),
+    ("mnasnet", r"(?:se)?mnasnet|spnasnet"),
+    ("fbnet", r"fbnet"),
+    ("lcnet", r"lcnet"),
+    ("mixnet", r"mixnet"),
+    ("tinynet", r"tinynet"),
+    ("ghostnet", r"ghostnet"),
+    ("repghost", r"repghost"),
+    ("shufflenet", r"shufflenet"),
+    ("squeezenet", r"squeezenet"),
+    ("resnext", r"(?:se|sk|gc|cs)?resnext|(?:bot|halo|coat)next"),
+    ("resnet", r"(?:se|sk|gc|cs|eca)?resnet|res2net|resnest|res2next"),
+    ("regnet", r"regnet"),
+    ("convnext", r"convnext"),
+    ("densenet", r"densenet"),
+    ("inception", r"inception|googlenet"),
+    ("xception", r"xception"),
+    ("vgg", r"vgg"),
+    ("repvgg", r"repvgg"),
+    ("swin", r"swin"),
+    ("deit", r"deit"),
+    ("beit", r"beit"),
+    ("eva", r"eva"),
+    ("clip", r".*_clip(?:_|$)"),
+    ("vit", r"vit_|flexivit|vitamin|vit$"),
+    ("tinyvit", r"tiny_vit"),
+)
+
+_MOBILE = frozenset(
+    [
+        "cpubone",
+        "edgenext",
+        "efficientformer",
+        "efficientnet-lite",
+        "fasternet",
+        "fbnet",
+        "ghostnet",
+        "hardcorenas",
+        "lcnet",
+        "lowformer",
+        "mixnet",
+        "mnasnet",
+        "mobilenet",
+        "mobileone",
+        "mobilevit",
+        "repghost",
+        "repvit",
+        "shufflenet",
+        "shvit",
+        "squeezenet",
+        "starnet",
+        "swiftformer",
+        "tinynet",
+    ]
+)
+
+# What people mean when they name no more than a family, in timm's and torchvision's spelling.
+WELL_KNOWN = frozenset(
+    """
+    alexnet convnext_tiny convnextv2_tiny deeplabv3_resnet50 deit_small_patch16_224 densenet121
+    efficientnet_b0 efficientnet_v2_s fasterrcnn_resnet50_fpn fcn_resnet50 ghostnet_100 googlenet
+    inception_v3 keypointrcnn_resnet50_fpn legacy_xception maskrcnn_resnet50_fpn maxvit_t
+    mobilenet_v2 mobilenet_v3_large mobilenetv2_100 mobilenetv3_large_100 mobilenetv4_conv_small
+    mobilevit_s r3d_18 regnety_032 repvgg_a0 resnet101 resnet18 resnet50 resnext50_32x4d
+    shufflenet_v2_x1_0 squeezenet1_1 swin_t swin_tiny_patch4_window7_224 tf_efficientnet_lite0
+    vgg16 vit_b_16 vit_base_patch16_224 vit_base_patch16_clip_224
+    vit_base_patch16_clip_quickgelu_224 vit_base_patch14_dinov2 vit_small_patch14_dinov2
+    wide_resnet50_2
+    """.split()  # noqa: SIM905  (one name a line would be no easier to read)
+)
+
+
+def family_of(architecture: str) -> str:
+    """The family of an architecture as timm or torchvision spell it: ``tf_efficientnet_lite0``."""
+    name = architecture.lower()
+    for candidate in (name, _VARIANTS.sub("", name)):
+        for family, pattern in _FAMILIES:
+            if re.match(pattern, candidate):
+                return family
+    letters = re.match(r"[a-z]+?(?=v\d|[^a-z]|$)", _VARIANTS.sub("", name))
+    return letters[0] if letters else name
+
+
+def tags_of(family: str, architecture: str) -> tuple[str, ...]:
+    """What the family is known for: ``mobile`` was designed to run on phones and small boards."""
+    found = set()
+    if family in _MOBILE or "edgetpu" in architecture:
+        found.add("mobile")
+    if "clip" in architecture:
+        found.add("clip")
+    if family in {"vit", "deit", "beit", "swin", "eva", "clip"} and "resnet" not in architecture:
+        found.add("transformer")
+    return tuple(sorted(found))

@@ -1,0 +1,1 @@
+"""Harvesters: what published packages say about their own models, as records."""

