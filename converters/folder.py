@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from catalog.disk import flush, writing
+from catalog.disk import filling, flush, writing
 from catalog.errors import IntegrityError, NotFoundError, UsageError
 from catalog.record import ModelRecord
 
@@ -164,18 +164,20 @@ class ModelFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(path)
             work = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
-            owner = _own(work)
-            try:
+        owner = _own(work)
+        try:
+            with filling(path):
                 manifest = fill(work)
+            with writing(path):
                 manifest = msgspec.structs.replace(manifest, files=_entries(work))
                 data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"))
                 (work / MANIFEST).write_bytes(data + b"\n")
                 _settle(work)
                 _swap(work, path)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-                if owner is not None:
-                    os.close(owner)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            if owner is not None:
+                os.close(owner)
         return cls(path, manifest)
 
 

@@ -1,0 +1,1 @@
+"""A new head on a pretrained backbone, measured, exported and reported."""

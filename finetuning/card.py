@@ -1,0 +1,99 @@
+"""`README.md` of a run: a model card with the metadata that Hugging Face hubs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from catalog.record import License
+from converters.folder import Manifest
+from finetuning.evaluation import Metrics
+
+# Of the SPDX identifiers, those that the hubs know in lower case; the rest are `other`.
+_HUB_LICENSES = frozenset(
+    {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0"}
+    | {"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "ISC", "Unlicense", "MPL-2.0"}
+)
+
+USAGE = {
+    "The command": """\
+tlhub predict {path} photo.jpg""",
+    "Python": """\
+import tlhub
+
+model = tlhub.load("{path}")
+for label, score in model("photo.jpg"):
+    print(label, score)""",
+    "ONNX Runtime alone": """\
+import json
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("{path}/model.onnx", providers=["CPUExecutionProvider"])
+labels = json.loads(session.get_modelmeta().custom_metadata_map["tlhub.labels"])
+photo = np.asarray(Image.open("photo.jpg").convert("RGB"))  # uint8, any size
+[scores] = session.run(["probabilities"], {{"image": photo[None]}})
+print(labels[scores[0].argmax()], scores[0].max())""",
+}
+
+
+def usage(path: str) -> dict[str, str]:
+    """Title and code of each way to run the model in the folder ``path``."""
+    return {title: code.format(path=path) for title, code in USAGE.items()}
+
+
+def write(file: Path, manifest: Manifest, metrics: Metrics) -> None:
+    """The card of a run."""
+    from finetuning.report import BASELINES, environment
+
+    text = (
+        environment()
+        .get_template("README.md")
+        .render(
+            metadata=_metadata(manifest, metrics),
+            manifest=manifest,
+            metrics=metrics,
+            name=manifest.uid.removeprefix("run/"),
+            folder=manifest.record.source_datasets[-1].id,
+            names=BASELINES,
+            usage=usage("."),
+            license=license_name(manifest.record.license),
+        )
+    )
+    file.write_text(text, encoding="utf-8")
+
+
+def license_name(license: License | None) -> str:  # noqa: A002 - the word for it
+    """What to call a license, in one word or two."""
+    return (license and (license.spdx or license.raw)) or "unknown"
+
+
+def _metadata(manifest: Manifest, metrics: Metrics) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    record = manifest.record
+    said = record.license and record.license.spdx
+    known = said in _HUB_LICENSES
+    data = ModelCardData(
+        model_name=manifest.uid.removeprefix("run/"),
+        license=said.lower() if said and known else "other",
+        license_name=None if known else license_name(record.license),
+        license_link=record.license.url if record.license and not known else None,
+        base_model=record.base_model,
+        library_name="onnx",
+        pipeline_tag=record.task,
+        tags=["tlhub", "transfer-learning", "onnx"],
+        datasets=[item.id for item in record.source_datasets],
+        metrics=["accuracy"],
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                dataset_type="imagefolder",
+                dataset_name=record.source_datasets[-1].id,
+                dataset_split="held-out",
+                metric_type="accuracy",
+                metric_value=metrics.accuracy,
+            )
+        ],
+    )
+    return data.to_yaml()

@@ -1,0 +1,172 @@
+"""What a run measured: `metrics.json`, and the arithmetic behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from finetuning.data import Skipped
+from finetuning.heads import Labels, fit
+
+SCHEMA_VERSION = 1
+_FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+_REPEATS = 3
+
+
+class ClassResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How one class fared on the held-out images; a rate that has no image is absent."""
+
+    label: str
+    n_train: int
+    n_test: int
+    recall: float | None  # of its images, the fraction that was found
+    precision: float | None  # of what was taken for it, the fraction that was it
+
+
+class Mistake(msgspec.Struct, frozen=True, kw_only=True):
+    """A held-out image that was taken for another class."""
+
+    file: str
+    label: str
+    predicted: str
+    score: float  # the probability given to ``predicted``
+
+
+class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out accuracy of heads that learned from ``n_train`` of the training images."""
+
+    n_train: int
+    accuracy: float  # the mean over the draws
+    lowest: float
+    highest: float
+    draws: int
+
+
+class SplitFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Which files were on which side, relative to the data folder."""
+
+    given: bool  # by `train/` and `test/` folders
+    test_fraction: float | None  # None where given
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """`metrics.json`. Accuracies are fractions, measured with the exported ONNX file."""
+
+    schema_version: int
+    accuracy: float
+    interval: tuple[float, float]  # 95 %
+    n_train: int
+    n_test: int
+    baselines: Mapping[str, float | None]  # majority, pixels, random_weights
+    baselines_absent: Mapping[str, str]  # why one of them is None
+    onnx_agreement: float  # held-out images on which the file and the fitted head agree
+    classes: tuple[ClassResult, ...]
+    confusion: tuple[tuple[int, ...], ...]  # a row for each true class, a column for each predicted
+    mistakes: tuple[Mistake, ...]  # the surest first
+    learning_curve: tuple[CurvePoint, ...]
+    framing: str  # how a photo is fitted to the network
+    framings: Mapping[str, float | None]  # tried -> cross-validated log loss
+    head: str
+    strength: float
+    strengths: Mapping[str, float]  # tried -> cross-validated log loss
+    seed: int
+    command: str
+    seconds: Mapping[str, float]  # by step
+    features_extracted: Mapping[str, int]  # the others came from the cache
+    split: SplitFiles
+    skipped: tuple[Skipped, ...]
+
+
+def accuracy(predicted: Labels, true: Labels) -> float:
+    """The fraction that is right."""
+    return float((predicted == true).mean())
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a fraction (Wilson, 1927)."""
+    z = 1.959964
+    center = (right + z * z / 2) / (total + z * z)
+    half = z / (total + z * z) * math.sqrt(right * (total - right) / total + z * z / 4)
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def confusion(predicted: Labels, true: Labels, classes: int) -> NDArray[np.int64]:
+    """Counts (classes, classes): a row for each true class, a column for each predicted one."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (true, predicted), 1)
+    return counts
+
+
+def by_class(
+    counts: NDArray[np.int64], labels: Sequence[str], train: Labels
+) -> tuple[ClassResult, ...]:
+    """Recall and precision of each class of a confusion matrix."""
+    right, true, taken = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    learned = np.bincount(train, minlength=len(labels))
+    return tuple(
+        ClassResult(
+            label=label,
+            n_train=int(learned[n]),
+            n_test=int(true[n]),
+            recall=float(right[n] / true[n]) if true[n] else None,
+            precision=float(right[n] / taken[n]) if taken[n] else None,
+        )
+        for n, label in enumerate(labels)
+    )
+
+
+def mistakes(
+    files: Sequence[str],
+    probabilities: NDArray[np.float64],
+    true: Labels,
+    labels: Sequence[str],
+) -> tuple[Mistake, ...]:
+    """The images that were taken for another class, the surest mistake first."""
+    sure = [(float(row.max()), n, int(row.argmax())) for n, row in enumerate(probabilities)]
+    return tuple(
+        Mistake(file=files[n], label=labels[true[n]], predicted=labels[said], score=score)
+        for score, n, said in sorted(sure, key=lambda item: -item[0])
+        if said != true[n]
+    )
+
+
+def learning_curve(
+    train: tuple[NDArray[np.float32], Labels],
+    test: tuple[NDArray[np.float32], Labels],
+    *,
+    strength: float,
+    seed: int,
+) -> tuple[CurvePoint, ...]:
+    """Accuracy on ``test`` (features, labels) by how much of ``train`` was learned from.
+
+    Parts are drawn class by class, at least one image of each, several times.
+    """
+    x, y = train
+    points: dict[int, list[float]] = {}
+    for fraction in _FRACTIONS:
+        for draw in range(_REPEATS if fraction < 1 else 1):
+            random = np.random.default_rng([seed, draw])
+            rows = np.concatenate(
+                [
+                    random.permutation(own)[: max(1, round(fraction * len(own)))]
+                    for own in (np.flatnonzero(y == label) for label in np.unique(y))
+                ]
+            )
+            head = fit(x[rows], y[rows], seed=seed, strength=strength)
+            points.setdefault(len(rows), []).append(accuracy(head.predict(test[0]), test[1]))
+    return tuple(
+        CurvePoint(
+            n_train=n,
+            accuracy=float(np.mean(values)),
+            lowest=min(values),
+            highest=max(values),
+            draws=len(values),
+        )
+        for n, values in points.items()
+    )

@@ -1,0 +1,166 @@
+"""One ONNX graph: a pretrained backbone up to its embedding, and a new head on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from catalog.errors import ConversionError, IntegrityError
+from catalog.record import Preprocess
+from converters.preprocess import onnx_nodes
+from finetuning.heads import LinearHead
+
+IMAGE, PIXEL_VALUES, EMBEDDING = "image", "pixel_values", "embedding"
+LOGITS, PROBABILITIES = "logits", "probabilities"
+_MAX_BYTES = (1 << 31) - (1 << 24)  # what one protobuf message holds, and room for a head
+
+
+def load(file: Path) -> onnx.ModelProto:
+    """The graph of a backbone.
+
+    Raises:
+        IntegrityError: it cannot be parsed.
+        ConversionError: it has no output ``embedding`` (batch, features), or is over 2 GB.
+    """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    if file.stat().st_size > _MAX_BYTES:
+        raise ConversionError(f"{file} is over 2 GB, which cannot be given a new head yet")
+    try:
+        model = onnx.load(str(file))
+    except DecodeError as error:
+        raise IntegrityError(f"{file} is not an ONNX graph: {error}") from error
+    shapes = {
+        output.name: output.type.tensor_type.shape.dim
+        for output in model.graph.output
+        if output.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    if len(shapes.get(EMBEDDING, ())) != 2:
+        outputs = ", ".join(output.name for output in model.graph.output)
+        raise ConversionError(
+            f"{file} has no output {EMBEDDING!r} float32 (batch, features) to put a head on; it "
+            f"has {outputs}",
+            hint="take a model that tlhub pulled or fine-tuned",
+        )
+    return model
+
+
+def has_pixel_values(model: onnx.ModelProto) -> bool:
+    """Can the way from the photo to the network be told from the network?"""
+    return any(PIXEL_VALUES in node.output for node in model.graph.node)
+
+
+def save(model: onnx.ModelProto, file: Path) -> None:
+    """Write a graph, the same bytes for the same graph."""
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def reframe(
+    model: onnx.ModelProto, preprocess: Preprocess, size: tuple[int, int]
+) -> onnx.ModelProto:
+    """The same network with another way from the photo to its tensor ``pixel_values``."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    nodes, constants = onnx_nodes(preprocess, size, source=IMAGE, target=PIXEL_VALUES)
+    names = {constant.name for constant in constants}
+    kept = [item for item in model.graph.initializer if item.name not in names]
+    _set(changed.graph.initializer, [*kept, *constants])
+    old = {output for node in _upstream(model.graph, {PIXEL_VALUES}) for output in node.output}
+    network = [node for node in model.graph.node if not old & set(node.output)]
+    _set(changed.graph.node, [*nodes, *network])
+    _prune(changed.graph)
+    return changed
+
+
+def with_head(
+    model: onnx.ModelProto, head: LinearHead, metadata: Mapping[str, str]
+) -> onnx.ModelProto:
+    """The graph with its old head taken away and the new one put on.
+
+    Outputs ``logits`` and ``probabilities`` (batch, classes) and ``embedding`` (batch, features),
+    float32. ``metadata`` replaces what is there under the same keys.
+
+    Raises:
+        ConversionError: the result is not valid ONNX.
+    """
+    tuned = onnx.ModelProto()
+    tuned.CopyFrom(model)
+    graph = tuned.graph
+    [embedding] = [output for output in graph.output if output.name == EMBEDDING]
+    _set(graph.output, [embedding])
+    _prune(graph)
+    classes, features = head.weight.shape
+    weight, bias = "head/weight", "head/bias"
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(head.weight.astype(np.float32), weight),
+            numpy_helper.from_array(head.bias.astype(np.float32), bias),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("Gemm", [EMBEDDING, weight, bias], [LOGITS], name="head", transB=1),
+            helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=-1),
+        ]
+    )
+    batch = embedding.type.tensor_type.shape.dim[0]
+    rows = batch.dim_param or (batch.dim_value if batch.HasField("dim_value") else None)
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, width])
+        for name, width in ((LOGITS, classes), (PROBABILITIES, classes), (EMBEDDING, features))
+    ]
+    _set(graph.output, outputs)
+    props = {item.key: item.value for item in model.metadata_props} | dict(metadata)
+    helper.set_model_props(tuned, props)
+    try:
+        onnx.checker.check_model(tuned, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(
+            f"backbone and head do not make a valid ONNX graph: {error}",
+            hint="the model was not kept; please report which backbone it was",
+        ) from error
+    return tuned
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Leave only what the outputs need."""
+    nodes = _upstream(graph, {output.name for output in graph.output})
+    used = {name for node in nodes for name in _reads(node)}
+    made = {name for node in nodes for name in node.output}
+    outputs = {output.name for output in graph.output}
+    _set(graph.node, nodes)
+    _set(graph.initializer, [item for item in graph.initializer if item.name in used])
+    _set(graph.value_info, [item for item in graph.value_info if item.name in made - outputs])
+
+
+def _upstream(graph: onnx.GraphProto, wanted: Iterable[str]) -> list[NodeProto]:
+    """The nodes that these tensors come from, in the graph's order."""
+    needed = set(wanted)
+    nodes = []
+    for node in reversed(graph.node):  # ONNX requires them sorted
+        if needed & set(node.output):
+            needed |= _reads(node)
+            nodes.append(node)
+    return nodes[::-1]
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """The tensors a node reads, those that its inner graphs take from outside included."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        inner_graphs = [attribute.g] if attribute.HasField("g") else []
+        for inner in [*inner_graphs, *attribute.graphs]:
+            names |= {name for item in inner.node for name in _reads(item)}
+            names |= {output.name for output in inner.output}
+    return names
+
+
+def _set(field: object, items: Iterable[object]) -> None:
+    """Replace the content of a repeated protobuf field."""
+    copies = list(items)
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(copies)  # type: ignore[attr-defined]

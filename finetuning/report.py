@@ -1,0 +1,145 @@
+"""`report.html`: what a run found, in one file that works offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+from PIL import Image
+
+from converters.folder import Manifest
+from converters.images import read_image
+from finetuning import card
+from finetuning.data import Dataset
+from finetuning.evaluation import CurvePoint, Metrics
+
+_MISTAKES = 12
+_THUMBNAIL = 176
+_MATRIX = 40  # classes; beyond, the confusion matrix is a list of the commonest confusions
+_PAIRS = 20
+
+BASELINES = {
+    "majority": "always the most frequent class",
+    "pixels": "32 x 32 pixels, no network",
+    "random_weights": "the same network, random weights",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The learning curve in the coordinates of its SVG."""
+
+    width: int
+    height: int
+    line: str  # points of a polyline
+    band: str  # points of a polygon, from the worst draw to the best
+    points: tuple[tuple[float, float, CurvePoint], ...]
+    grid: tuple[tuple[float, str], ...]  # y, label
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates of this package; every value is escaped."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["percent"] = lambda value: "n/a" if value is None else f"{100 * value:.1f} %"
+    return env
+
+
+def write(file: Path, manifest: Manifest, metrics: Metrics, data: Dataset) -> None:
+    """The report of a run, with its worst mistakes as small pictures inside."""
+    paths = {photo.name: photo.path for photo in data.photos}
+    beside = {name: value for name, value in metrics.baselines.items() if value is not None}
+    best = max(beside, key=lambda name: beside[name])
+    name = manifest.uid.removeprefix("run/")
+    html = (
+        environment()
+        .get_template("report.html")
+        .render(
+            manifest=manifest,
+            record=manifest.record,
+            metrics=metrics,
+            name=name,
+            folder=manifest.record.source_datasets[-1].id,
+            names=BASELINES,
+            best=best,
+            gain=metrics.accuracy - beside[best],
+            curve=curve(metrics.learning_curve),
+            matrix=len(metrics.classes) <= _MATRIX,
+            confusions=confusions(metrics)[:_PAIRS],
+            mistakes=[(item, picture(paths[item.file])) for item in metrics.mistakes[:_MISTAKES]],
+            skipped=skipped(metrics),
+            usage=card.usage(f"runs/{name}"),
+            license=card.license_name(manifest.record.license),
+            seconds=sum(metrics.seconds.values()),
+        )
+    )
+    file.write_text(html, encoding="utf-8")
+
+
+def curve(points: tuple[CurvePoint, ...], width: int = 640, height: int = 260) -> Curve:
+    """Where the points of a learning curve go; images are spaced by doublings."""
+    left, right, top, bottom = 48, 20, 26, 34
+    first, last = points[0].n_train, points[-1].n_train
+    floor = math.floor(min(point.lowest for point in points) * 10) / 10
+    floor = min(floor, 0.9)
+
+    def x(point: CurvePoint) -> float:
+        share = math.log(point.n_train / first) / math.log(last / first) if last > first else 0.5
+        return round(left + share * (width - left - right), 1)
+
+    def y(value: float) -> float:
+        return round(top + (1 - value) / (1 - floor) * (height - top - bottom), 1)
+
+    step = 0.1 if 1 - floor <= 0.5 else 0.2
+    ticks = [1 - n * step for n in range(int((1 - floor) / step + 1e-6) + 1)]
+    upper = [f"{x(point)},{y(point.highest)}" for point in points]
+    lower = [f"{x(point)},{y(point.lowest)}" for point in reversed(points)]
+    return Curve(
+        width=width,
+        height=height,
+        line=" ".join(f"{x(point)},{y(point.accuracy)}" for point in points),
+        band=" ".join([*upper, *lower]),
+        points=tuple((x(point), y(point.accuracy), point) for point in points),
+        grid=tuple((y(tick), f"{100 * tick:.0f} %") for tick in ticks),
+    )
+
+
+def confusions(metrics: Metrics) -> list[tuple[str, str, int]]:
+    """(true class, taken for, count), the commonest first."""
+    pairs = [
+        (metrics.classes[row].label, metrics.classes[column].label, count)
+        for row, counts in enumerate(metrics.confusion)
+        for column, count in enumerate(counts)
+        if count and row != column
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
+def skipped(metrics: Metrics) -> list[tuple[str, int, list[str]]]:
+    """(reason, count, names) of what was left out, the commonest first."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for item in metrics.skipped:
+        names[item.reason].append(item.name)
+    counts = Counter({reason: len(files) for reason, files in names.items()})
+    return [(reason, count, names[reason]) for reason, count in counts.most_common()]
+
+
+def picture(path: Path) -> str:
+    """A small JPEG of an image as a data URI."""
+    image = Image.fromarray(read_image(path))
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

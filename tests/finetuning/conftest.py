@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.record import License, ModelRecord, Preprocess
+from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder
+
+RECORD = ModelRecord(
+    uid="test/tiny",
+    task="image-classification",
+    modality="image",
+    framework="timm",
+    architecture="test_efficientnet",
+    num_classes=10,
+    labels=tuple(f"thing {n}" for n in range(10)),
+    input_size=(3, 64, 64),
+    preprocess=Preprocess(
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic", crop_pct=0.875
+    ),
+    license=License(scope="weights", spdx="Apache-2.0"),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """A real model folder: timm's smallest network, exported with its preprocessing inside."""
+    from converters import export, weights
+    from converters.registry import random_backbone
+
+    def fill(folder: Path) -> Manifest:
+        backbone = random_backbone(RECORD, seed=7)
+        model = export.export(backbone)
+        export.set_metadata(model, backbone, RECORD.labels, {}, "0")
+        export.save(model, folder / ONNX)
+        weights.write(backbone.module.model.state_dict(), folder / "model.safetensors")
+        (folder / LABELS).write_text("\n".join(RECORD.labels) + "\n", encoding="utf-8")
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            kind="model",
+            uid=RECORD.uid,
+            created=datetime.now(UTC).isoformat(),
+            record=RECORD,
+            files={},
+        )
+
+    return ModelFolder.create(tmp_path_factory.mktemp("models") / "tiny", fill)
+
+
+def draw(kind: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """A noisy picture of one of three kinds, of a size and brightness of its own."""
+    height, width = random.integers(50, 110, 2)
+    y, x = np.mgrid[:height, :width]
+    shapes = [
+        np.sin(x / 3 + random.uniform(0, 6)) > 0,
+        np.sin(y / 3 + random.uniform(0, 6)) > 0,
+        np.hypot(y - height / 2, x - width / 2) < random.uniform(12, 22),
+    ]
+    color = random.uniform(0.3, 1, 3) * 200
+    noise = random.normal(0, 12, (height, width, 3))
+    picture: NDArray[np.uint8] = np.clip(shapes[kind][..., None] * color + 30 + noise, 0, 255)
+    return picture.astype(np.uint8)
+
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make_data(tmp_path: Path) -> Make:
+    """Writes an image folder: ``make_data({"a": 4, "b": 4})``, kind of picture by order."""
+
+    def make(classes: dict[str, int], root: Path = tmp_path / "data", seed: int = 0) -> Path:
+        random = np.random.default_rng(seed)
+        for kind, (name, count) in enumerate(classes.items()):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for n in range(count):
+                Image.fromarray(draw(kind % 3, random)).save(root / name / f"{n}.png")
+        return root
+
+    return make

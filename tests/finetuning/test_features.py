@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from finetuning.data import read_folder
+from finetuning.features import Extractor, Features, extract
+
+Make = Callable[..., Path]
+
+
+class Counting:
+    """An extractor that knows how often it was asked."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.images = 0
+
+    def open(self) -> Counting:
+        self.opened += 1
+        return self
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.images += 1
+        return image.mean(axis=(0, 1), dtype=np.float32)
+
+
+def run(counting: Counting, data: Path, cache: Path) -> Features:
+    extractor = Extractor("key", counting.open)
+    return extract(read_folder(data).photos, {"mean": extractor}, cache, lambda _: None)
+
+
+def test_a_second_run_extracts_nothing_and_a_changed_image_alone(
+    make_data: Make, tmp_path: Path
+) -> None:
+    data, cache = make_data({"a": 5, "b": 5}), tmp_path / "cache"
+    first, second, third = Counting(), Counting(), Counting()
+    photos = read_folder(data).photos
+    before = run(first, data, cache).of("mean", photos)
+    assert first.images == 10
+    np.testing.assert_array_equal(run(second, data, cache).of("mean", photos), before)
+    assert (second.opened, second.images) == (0, 0)
+    (data / "a/0.png").rename(data / "a/renamed.png")
+    Image.new("RGB", (9, 9)).save(data / "a/new.png")
+    assert run(third, data, cache).extracted == {"mean": 1}
+
+
+def test_what_a_killed_run_had_written_is_not_computed_again(
+    make_data: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, cache = make_data({"a": 5, "b": 5}), tmp_path / "cache"
+    monkeypatch.setattr("finetuning.features._SHARD", 3)
+
+    class Killed(Counting):
+        def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if self.images == 7:
+                raise KeyboardInterrupt
+            return super().__call__(image)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Killed(), data, cache)
+    after = Counting()
+    run(after, data, cache)
+    assert after.images == 4  # two shards of three were there
+
+
+def test_a_damaged_cache_is_said_and_computed_again(
+    make_data: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, cache = make_data({"a": 2, "b": 2}), tmp_path / "cache"
+    run(Counting(), data, cache)
+    [shard] = (cache / "key").glob("*.npz")
+    shard.write_bytes(shard.read_bytes()[:-40])
+    again = Counting()
+    with caplog.at_level(logging.WARNING):
+        run(again, data, cache)
+    assert again.images == 4
+    assert "computing again" in caplog.text
+
+
+def test_unreadable_images_are_listed_with_their_reason(make_data: Make, tmp_path: Path) -> None:
+    data = make_data({"a": 3, "b": 3})
+    whole = (data / "a/0.png").read_bytes()
+    (data / "a/0.png").write_bytes(whole[: len(whole) // 2])
+    (data / "b/0.png").write_text("not a picture")
+    (data / "b/1.png").write_bytes(b"")
+    found = run(Counting(), data, tmp_path / "cache")
+    assert [item.name for item in found.unreadable] == ["a/0.png", "b/0.png", "b/1.png"]
+    assert all(item.reason and str(data) not in item.reason for item in found.unreadable)
+    assert found.extracted == {"mean": 3}
