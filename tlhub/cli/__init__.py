@@ -1,0 +1,1 @@
+"""The `tlhub` command, a thin skin over the Python API."""

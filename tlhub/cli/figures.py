@@ -1,0 +1,23 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+
+def count(value: int | None) -> str:
+    """A number of parameters, `4.65M`; empty where unknown."""
+    if value is None:
+        return ""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return str(value)
+
+
+def megabytes(value: int | None) -> str:
+    """Bytes in decimal units, `18.8 MB`; empty where unknown."""
+    if value is None:
+        return ""
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value} B"

@@ -1,0 +1,105 @@
+"""`tlhub finetune`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlhub.cli import options, output
+from tlhub.cli.output import ProgressMode
+
+if TYPE_CHECKING:
+    from converters.folder import ModelFolder
+
+
+def finetune(
+    model: options.Model,
+    *,
+    data: Annotated[Path, typer.Option("--data", help="Labelled images: one folder a class.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
+    seed: Annotated[int, typer.Option("--seed", help="Of the split and of every draw.")] = 0,
+    test_fraction: Annotated[
+        float,
+        typer.Option("--test-fraction", help="Share held out, if DATA has no `test` folder."),
+    ] = 0.25,
+    device: options.Device = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the run folder if it exists.")
+    ] = False,
+    offline: options.Offline = False,
+    progress: options.ShowProgress = ProgressMode.auto,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Put a new head on a pretrained model for your own labelled images, and measure it."""
+    import sys
+
+    from tlhub import api
+    from tlhub.settings import Settings
+
+    settings = Settings.load(offline=offline or None)
+    with output.progress(progress, quiet=quiet) as report:
+        run = api.finetune(
+            model,
+            data,
+            out,
+            seed=seed,
+            test_fraction=test_fraction,
+            device=device,
+            force=force,
+            command=["tlhub", *sys.argv[1:]],
+            settings=settings,
+            progress=report,
+        )
+    if json:
+        output.emit(
+            {
+                "path": str(run.path),
+                "onnx": str(run.onnx),
+                "metrics": _facts(run)["metrics"],
+                "seconds": _facts(run)["seconds"],
+            }
+        )
+    elif quiet:
+        output.line(str(run.path))
+    else:
+        _print(run)
+
+
+def _facts(run: ModelFolder) -> Mapping[str, Any]:
+    """What the manifest says of the run: data, seed, command, seconds and metrics."""
+    return run.manifest.run or {}
+
+
+def _print(run: ModelFolder) -> None:
+    from rich.table import Table
+
+    metrics = _facts(run)["metrics"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("held-out accuracy", style="bold")
+    table.add_column("", justify="right")
+    table.add_column("")
+    low, high = metrics["interval"]
+    table.add_row(
+        "this model", f"{metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
+    )
+    for key, name in _BASELINES.items():
+        if key in metrics["baselines"]:
+            table.add_row(name, f"{metrics['baselines'][key]:.1%}", "")
+    output.show(table)
+    output.line(
+        f"{metrics['n_train']} images to learn from, {metrics['n_test']} held out, "
+        f"{_facts(run)['seconds']:.0f} s"
+    )
+    output.line(f"report: {run.path / 'report.html'}")
+    output.line(str(run.path))
+
+
+_BASELINES = {
+    "random_weights": "the same with random weights",
+    "pixels": "raw pixels, logistic regression",
+    "majority": "always the most common class",
+}

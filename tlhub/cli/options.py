@@ -1,0 +1,41 @@
+"""Options that several commands share, each with one meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from tlhub.cli.output import ProgressMode
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print identifiers or paths alone.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Use what is here, or end with exit code 5.")
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option("--device", help="auto, cpu or cuda.")
+]
+ShowProgress = Annotated[
+    ProgressMode, typer.Option("--progress", help="Progress on stderr: bars on a terminal, JSON.")
+]
+
+
+def _complete(incomplete: str) -> list[str]:
+    from tlhub.api import open_catalog
+
+    return [
+        record.uid
+        for record in open_catalog().search(incomplete.partition("/")[2] or incomplete).items
+        if record.uid.startswith(incomplete)
+    ]
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A uid of the catalog, a model or run folder, or an .onnx file.",
+        autocompletion=_complete,
+    ),
+]

@@ -1,0 +1,158 @@
+"""The only module that writes to the terminal: data to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TextIO
+
+from catalog.errors import TlhubError
+from tlhub.progress import Event, Progress, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+class ProgressMode(StrEnum):
+    """How progress is shown on stderr."""
+
+    auto = "auto"  # bars on a terminal, nothing elsewhere
+    json = "json"  # one JSON object a line
+    none = "none"
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A Rich console on stdout; where that is no terminal, so wide that no value is broken."""
+    from rich.console import Console
+
+    stream = stream or sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 1000
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a table as data, without the blanks that fill its lines."""
+    out = console()
+    with out.capture() as captured:
+        out.print(renderable)
+    sys.stdout.writelines(text.rstrip() + "\n" for text in captured.get().splitlines())
+
+
+def line(text: str = "") -> None:
+    """Print one line of data as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def emit(value: Any) -> None:
+    """Print the one JSON object of a command under ``--json``."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def note(text: str) -> None:
+    """Print a hint or a warning to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def fail(error: TlhubError, *, as_json: bool) -> None:
+    """Say what failed and the next step: two lines, or one JSON object, on stderr."""
+    if as_json:
+        value = {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        }
+        note(json.dumps({"error": value}, ensure_ascii=False))
+        return
+    err = console(sys.stderr)
+    from rich.text import Text
+
+    err.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    if error.hint:
+        err.print(Text.assemble(("next: ", "bold"), error.hint), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(mode: ProgressMode, *, quiet: bool = False) -> Iterator[Progress]:
+    """A sink for progress: bars where stderr is a terminal, JSON lines, or nothing."""
+    if mode is ProgressMode.json:
+        yield _json_line
+    elif mode is ProgressMode.none or quiet or not sys.stderr.isatty():
+        yield silent
+    else:
+        with _bars() as report:
+            yield report
+
+
+def _json_line(event: Event) -> None:
+    value = {"message": event.message, "done": event.done, "total": event.total}
+    kept = {k: v for k, v in value.items() if v is not None}
+    sys.stderr.write(json.dumps(kept, ensure_ascii=False) + "\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    err = console(sys.stderr)
+    steps = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err
+    )
+    transfer = Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    )
+    from rich.console import Group
+    from rich.live import Live
+
+    current = steps.add_task("starting")
+    bars: dict[str, Any] = {}
+
+    def report(event: Event) -> None:
+        if event.done is None:
+            steps.reset(current, description=event.message)
+            for bar in bars.values():
+                transfer.remove_task(bar)
+            bars.clear()
+            return
+        if event.message not in bars:
+            bars[event.message] = transfer.add_task(event.message, total=event.total)
+        transfer.update(bars[event.message], completed=event.done, total=event.total)
+
+    with Live(Group(steps, transfer), console=err, transient=True, refresh_per_second=8):
+        yield report
+
+
+def log_warnings() -> None:
+    """Send what the libraries log, from warnings up, to stderr in one plain form."""
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs below that
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain())
+    for name in ("catalog", "hub_client", "converters", "finetuning", "tlhub"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+
+
+class _Plain(logging.Formatter):
+    def format(self, entry: logging.LogRecord) -> str:
+        return f"{entry.levelname.lower()}: {entry.getMessage()}"

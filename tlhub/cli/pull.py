@@ -1,0 +1,77 @@
+"""`tlhub pull`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlhub.cli import options, output
+from tlhub.cli.output import ProgressMode
+
+if TYPE_CHECKING:
+    from converters.folder import ModelFolder
+
+
+def pull(
+    model: options.Model,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Convert again even if it is here already.")
+    ] = False,
+    offline: options.Offline = False,
+    progress: options.ShowProgress = ProgressMode.auto,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Fetch a model's weights, verify them, convert them to ONNX and prove it computes the same."""
+    from tlhub import api
+    from tlhub.settings import Settings
+
+    settings = Settings.load(offline=offline or None)
+    with output.progress(progress, quiet=quiet) as report:
+        folder = api.pull(model, force=force, settings=settings, progress=report)
+    if json:
+        output.emit(_document(folder))
+    elif quiet:
+        output.line(str(folder.path))
+    else:
+        _print(folder)
+
+
+def _document(folder: ModelFolder) -> dict[str, Any]:
+    import msgspec
+
+    manifest = folder.manifest
+    return {
+        "uid": manifest.uid,
+        "path": str(folder.path),
+        "onnx": str(folder.onnx),
+        "parity": msgspec.to_builtins(manifest.parity),
+        "evidence": msgspec.to_builtins(manifest.evidence),
+        "files": msgspec.to_builtins(manifest.files),
+        "tools": msgspec.to_builtins(manifest.tools),
+    }
+
+
+def _print(folder: ModelFolder) -> None:
+    from rich.table import Table
+
+    from tlhub.cli.figures import megabytes
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    manifest = folder.manifest
+    for name, entry in manifest.files.items():
+        table.add_row(name, f"{megabytes(entry.size_bytes)}  sha256 {entry.sha256}")
+    if manifest.parity is not None:
+        p = manifest.parity
+        table.add_row(
+            "parity",
+            f"max relative difference {p.max_rel_diff:.1e} against {p.reference} on batches of "
+            f"{', '.join(map(str, p.batch_sizes))}; the same top-1 on {p.top1_agreement:.0%} of "
+            f"{p.photos} photos",
+        )
+    output.show(table)
+    output.line(str(folder.path))
