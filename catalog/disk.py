@@ -37,7 +37,7 @@ def filling(path: Path) -> Iterator[None]:
             raise
         raise StorageError(
             f"no space left to write {path}: {error.strerror}",
-            hint="free some space, or use a folder on another disk (TLHUB_HOME is where models are)",
+            hint="free some space, or use another disk (TLHUB_HOME is where models are kept)",
         ) from error
 
 

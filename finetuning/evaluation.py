@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finetuning.data import Skipped
+from catalog.errors import ConversionError
+from converters.folder import Parity
+from converters.runtime import OnnxModel
+from converters.session import Device
+from finetuning.data import Photo, Skipped
+from finetuning.graph import PROBABILITIES
 from finetuning.heads import Labels, fit
 
 SCHEMA_VERSION = 1
 _FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 _REPEATS = 3
+
+# max|file - head| / max|head| over probabilities: fp32 against fp64, batches of other sizes.
+TOLERANCE = 1e-3
+_PREDICT = 64  # photos between two lines of progress
 
 
 class ClassResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +97,61 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
 def accuracy(predicted: Labels, true: Labels) -> float:
     """The fraction that is right."""
     return float((predicted == true).mean())
+
+
+def probabilities(
+    file: Path,
+    photos: Sequence[Photo],
+    classes: Sequence[str],
+    *,
+    device: Device,
+    progress: Callable[[str], None],
+) -> NDArray[np.float64]:
+    """What `predict` says of each photo, from its file on, float64 (N, classes)."""
+    model = OnnxModel.open(file, device=device)
+    column = {label: n for n, label in enumerate(classes)}
+    table = np.zeros((len(photos), len(column)))
+    for start in range(0, len(photos), _PREDICT):
+        paths = [photo.path for photo in photos[start : start + _PREDICT]]
+        for row, predictions in enumerate(model.predict(paths, top=len(column)), start):
+            for prediction in predictions:
+                table[row, column[prediction.label]] = prediction.score
+        progress(f"measured {min(start + _PREDICT, len(photos))} of {len(photos)} images")
+    return table
+
+
+def parity(seen: NDArray[np.float64], logits: NDArray[np.float64]) -> Parity:
+    """How near the file's probabilities are to the fitted head's.
+
+    Raises:
+        ConversionError: not near enough, or another class comes first without a tie.
+    """
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    difference = float(np.abs(seen - expected).max() / np.abs(expected).max())
+
+    def agreement(top: int) -> float:
+        best = -np.sort(-expected, axis=1)[:, :top]
+        chosen = np.take_along_axis(expected, np.argsort(-seen, axis=1)[:, :top], axis=1)
+        return float((np.abs(best - chosen).max(axis=1) <= TOLERANCE).mean())
+
+    if not difference <= TOLERANCE or agreement(1) < 1:
+        raise ConversionError(
+            f"the exported model does not compute what was fitted: probabilities differ by "
+            f"{difference:.1e}, the first class agrees on {agreement(1):.1%} of the images",
+            hint="nothing was kept; please report the model and the device",
+        )
+    return Parity(
+        reference=f"scikit-learn {version('scikit-learn')}",
+        tolerance=TOLERANCE,
+        max_rel_diff=difference,
+        top1_agreement=agreement(1),
+        top5_agreement=agreement(5),
+        photo_max_rel_diff=difference,
+        outputs={PROBABILITIES: difference},
+        batch_sizes=(1,),
+        photos=len(seen),
+    )
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:

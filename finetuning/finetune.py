@@ -23,14 +23,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from catalog.errors import ConversionError, UsageError
 from catalog.record import Evaluation, ModelRecord, Provenance, SourceDataset
 from converters.folder import LABELS, MANIFEST, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, Parity
 from converters.preprocess import description
-from converters.runtime import OnnxModel
 from converters.session import Device
 from finetuning import baselines, card, evaluation, graph, heads, report
 from finetuning.data import Dataset, Photo, Split, printable, read_folder, split
@@ -40,10 +38,6 @@ from finetuning.framing import Framing, framings
 from finetuning.heads import Labels, LinearHead
 
 METRICS, HEAD = "metrics.json", "head.safetensors"
-
-# max|file - head| / max|head| over probabilities: fp32 against fp64, batches of other sizes.
-TOLERANCE = 1e-3
-_PREDICT = 64  # photos between two lines of progress
 
 Progress = Callable[[str], None]
 
@@ -109,8 +103,10 @@ def finetune(
             graph.save(tuned, folder / ONNX)
             _write_weights(model, head, dataset.classes, folder)
         with clock("evaluation", f"measuring it on {len(test.photos)} held-out images"):
-            probabilities = _probabilities(folder / ONNX, test.photos, dataset, device, progress)
-            parity = _parity(probabilities, head.logits(x_test))
+            probabilities = evaluation.probabilities(
+                folder / ONNX, test.photos, dataset.classes, device=device, progress=progress
+            )
+            parity = evaluation.parity(probabilities, head.logits(x_test))
 
         predicted = probabilities.argmax(axis=1)
         counts = evaluation.confusion(predicted, test.labels, len(dataset.classes))
@@ -290,56 +286,6 @@ def _write_weights(
     for name in model.manifest.files:
         if name.endswith(".safetensors") and name != HEAD:
             shutil.copyfile(model.path / name, folder / name)
-
-
-def _probabilities(
-    file: Path, photos: Sequence[Photo], dataset: Dataset, device: Device, progress: Progress
-) -> NDArray[np.float64]:
-    """What `predict` says of each photo (N, classes), from its file on."""
-    model = OnnxModel.open(file, device=device)
-    column = {label: n for n, label in enumerate(dataset.classes)}
-    table = np.zeros((len(photos), len(column)))
-    for start in range(0, len(photos), _PREDICT):
-        paths = [photo.path for photo in photos[start : start + _PREDICT]]
-        for row, predictions in enumerate(model.predict(paths, top=len(column)), start):
-            for prediction in predictions:
-                table[row, column[prediction.label]] = prediction.score
-        progress(f"measured {min(start + _PREDICT, len(photos))} of {len(photos)} images")
-    return table
-
-
-def _parity(seen: NDArray[np.float64], logits: NDArray[np.float64]) -> Parity:
-    """How near the file's probabilities are to the fitted head's.
-
-    Raises:
-        ConversionError: not near enough, or another class comes first without a tie.
-    """
-    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
-    expected /= expected.sum(axis=1, keepdims=True)
-    difference = float(np.abs(seen - expected).max() / np.abs(expected).max())
-
-    def agreement(top: int) -> float:
-        best = -np.sort(-expected, axis=1)[:, :top]
-        chosen = np.take_along_axis(expected, np.argsort(-seen, axis=1)[:, :top], axis=1)
-        return float((np.abs(best - chosen).max(axis=1) <= TOLERANCE).mean())
-
-    if not difference <= TOLERANCE or agreement(1) < 1:
-        raise ConversionError(
-            f"the exported model does not compute what was fitted: probabilities differ by "
-            f"{difference:.1e}, the first class agrees on {agreement(1):.1%} of the images",
-            hint="nothing was kept; please report the model and the device",
-        )
-    return Parity(
-        reference=f"scikit-learn {version('scikit-learn')}",
-        tolerance=TOLERANCE,
-        max_rel_diff=difference,
-        top1_agreement=agreement(1),
-        top5_agreement=agreement(5),
-        photo_max_rel_diff=difference,
-        outputs={graph.PROBABILITIES: difference},
-        batch_sizes=(1,),
-        photos=len(seen),
-    )
 
 
 def _split_files(dataset: Dataset, sides: Split, test_fraction: float) -> SplitFiles:

@@ -79,7 +79,7 @@ def pull(
     from hub_client.store import Store
 
     store = Store(settings.home)
-    artifact = _weights(found)
+    artifact = weights_of(found)
     if not force and artifact.digest is not None and not artifact.digest.prefix:
         here = _pulled(store, found, artifact.digest.value)
         if here is not None:

@@ -57,12 +57,29 @@ def _document(folder: ModelFolder) -> dict[str, Any]:
 def _print(folder: ModelFolder) -> None:
     from rich.table import Table
 
+    from tlhub.api import weights_of
     from tlhub.cli.figures import megabytes
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     manifest = folder.manifest
+    weights = weights_of(manifest.record)
+    if weights.digest is not None:
+        table.add_row(
+            "weights",
+            f"{weights.path}  {weights.digest.algorithm} {weights.digest.value}, as recorded",
+        )
+    drifts = {
+        name: figures["drift"]
+        for name, figures in (manifest.evidence or {}).get("architectures", {}).items()
+    }
+    for name, drift in sorted(drifts.items(), key=lambda item: float(item[1])):
+        chosen = name == manifest.record.architecture
+        table.add_row(
+            "architecture" if chosen else "",
+            f"{name if chosen else f'not {name}'} (batch-norm drift on photos {drift:.3f})",
+        )
     for name, entry in manifest.files.items():
         table.add_row(name, f"{megabytes(entry.size_bytes)}  sha256 {entry.sha256}")
     if manifest.parity is not None:
