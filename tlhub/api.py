@@ -174,7 +174,12 @@ def _find(model: str, settings: Settings) -> ModelRecord:
     return record(uid, settings=settings)
 
 
-def _weights(found: ModelRecord) -> Artifact:
+def weights_of(found: ModelRecord) -> Artifact:
+    """The file that `pull` fetches: safetensors before pickles.
+
+    Raises:
+        NotFoundError: the record lists none that can be converted.
+    """
     for format_ in _WEIGHTS:
         for artifact in found.artifacts:
             if artifact.format == format_:
