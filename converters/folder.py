@@ -8,18 +8,19 @@ file is hashed and flushed to disk, and one rename puts it in place.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from filelock import FileLock, Timeout
 
-from catalog.disk import filling, flush, writing
+from catalog.disk import exchange, filling, flush, writing
 from catalog.errors import IntegrityError, NotFoundError, UsageError
 from catalog.record import ModelRecord
 
@@ -150,45 +151,37 @@ class ModelFolder:
         """Make the folder at ``path`` from what ``fill(temporary_folder)`` writes.
 
         ``fill`` returns the manifest without ``files``; they are added here. After any failure,
-        kill -9 included, ``path`` is what it was before (with ``replace``, the old folder or the
-        new one; the swap is two renames, and `recover` finishes one that was interrupted).
+        kill -9 included, ``path`` is what it was before: the new folder takes its place in one
+        step (with ``replace`` the two are exchanged, which Linux and macOS do in one step too;
+        elsewhere the next `create` mends an exchange that was interrupted).
 
         Raises:
-            UsageError: ``path`` exists and ``replace`` was not asked for.
+            UsageError: ``path`` exists and ``replace`` was not asked for, it is no folder of
+                tlhub's, or another process is making it.
             StorageError: it could not be written.
         """
-        recover(path)
-        if path.exists() and not replace:
-            raise UsageError(f"{path} exists already", hint="choose another, or --force")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path)
-            work = Path(tempfile.mkdtemp(prefix=f".{path.name}.new-", dir=path.parent))
-        owner = _own(work)
-        try:
-            with filling(path):
-                manifest = fill(work)
-            with writing(path):
-                manifest = msgspec.structs.replace(manifest, files=_entries(work))
-                data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"))
-                (work / MANIFEST).write_bytes(data + b"\n")
-                _settle(work)
-                _swap(work, path)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            if owner is not None:
-                os.close(owner)
+        work = _beside(path, "new")
+        with _alone(path):
+            _recover(path)
+            _check_free(path, replace=replace)
+            shutil.rmtree(work, ignore_errors=True)  # what a killed process left
+            try:
+                with writing(path):
+                    work.mkdir()
+                with filling(path):
+                    manifest = fill(work)
+                with writing(path):
+                    manifest = msgspec.structs.replace(manifest, files=_entries(work))
+                    data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"))
+                    (work / MANIFEST).write_bytes(data + b"\n")
+                    _settle(work)
+                    _check_free(path, replace=replace)  # much time has passed
+                    _put(work, path)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
         return cls(path, manifest)
-
-
-def recover(path: Path) -> None:
-    """Put back the folder that an interrupted replacement had moved aside."""
-    aside = _aside(path)
-    if aside.exists():
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.rename(path)
 
 
 def sha256_of(file: Path) -> str:
@@ -197,40 +190,64 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f".{path.name}.tlhub-{what}")
 
 
-def _own(work: Path) -> int | None:
-    """Lock a temporary folder for as long as this process lives; None if another one has it."""
-    if os.name == "nt":
-        return None
-    import fcntl
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from making ``path``.
 
-    descriptor = os.open(work, os.O_RDONLY)
+    Raises:
+        UsageError: one is at it.
+    """
+    lock = FileLock(_beside(path, "lock"), timeout=0)
+    with writing(path):
+        try:
+            lock.acquire()
+        except Timeout:  # an OSError too
+            raise UsageError(
+                f"{path} is being made by another process",
+                hint="wait for it, or choose another place",
+            ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows does not remove what is open
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of their attempts at ``path``."""
-    for left in path.parent.glob(f".{path.name}.new-*"):
-        owner = _own(left)
-        if owner is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(owner)
+def _check_free(path: Path, *, replace: bool) -> None:
+    if not os.path.lexists(path):
+        return
+    if not replace:
+        raise UsageError(f"{path} exists already", hint="choose another place, or --force")
+    if not (path / MANIFEST).is_file():
+        raise UsageError(
+            f"{path} is no folder of tlhub's, and is not replaced", hint="choose another place"
+        )
 
 
-def _swap(work: Path, path: Path) -> None:
-    if path.exists():
-        path.rename(_aside(path))
-    work.rename(path)
-    shutil.rmtree(_aside(path), ignore_errors=True)
+def _put(work: Path, path: Path) -> None:
+    """Move the finished folder to its place; what it replaces ends up in ``work``."""
+    if not path.exists():
+        work.rename(path)
+    elif not exchange(work, path):
+        aside = _beside(path, "old")
+        path.rename(aside)
+        work.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
     flush(path.parent)
+
+
+def _recover(path: Path) -> None:
+    """Finish an exchange of two renames that was interrupted between them."""
+    aside = _beside(path, "old")
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.exists():
+        aside.rename(path)
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:
@@ -244,7 +261,9 @@ def _entries(folder: Path) -> dict[str, FileEntry]:
 
 
 def _settle(folder: Path) -> None:
-    """Make everything in the folder readable for all and bring it to the disk."""
+    """Give every file the mode that files have here, and bring it all to the disk."""
+    mode = (folder / MANIFEST).stat().st_mode  # some writers make theirs private
     for entry in [*folder.rglob("*"), folder]:
-        entry.chmod(0o755 if entry.is_dir() else 0o644)
+        if entry.is_file():
+            entry.chmod(mode)
         flush(entry)

@@ -196,8 +196,11 @@ def _open(settings: HttpSettings) -> httpx2.Client:
     mounts = {}
     for host in settings.trusted_hosts:
         unchecked = httpx2.create_ssl_context(verify=False)
-        transport = httpx2.HTTPTransport(verify=unchecked, proxy=settings.proxy)
-        mounts[f"https://{host}"] = transport
+        if settings.client_cert is not None:
+            unchecked.load_cert_chain(settings.client_cert)
+        # A transport of one's own is not given the environment's proxy.
+        proxy = settings.proxy or _proxy_for(host)
+        mounts[f"https://{host}"] = httpx2.HTTPTransport(verify=unchecked, proxy=proxy)
     return httpx2.Client(
         verify=context,
         proxy=settings.proxy,
@@ -206,6 +209,13 @@ def _open(settings: HttpSettings) -> httpx2.Client:
         follow_redirects=False,
         headers={"User-Agent": "tlhub"},
     )
+
+
+def _proxy_for(host: str) -> str | None:
+    """The proxy that the environment names for HTTPS to this host."""
+    if urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get("https")
 
 
 def _trust(cert: Path | None) -> ssl.SSLContext:

@@ -74,7 +74,6 @@ class Store:
         path = self.blob(sha256)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file.chmod(0o644)
             file.replace(path)
             flush(path.parent)
         remove_partial(file)

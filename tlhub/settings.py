@@ -50,11 +50,8 @@ class Settings:
         file = _read(config_file(environ))
         home = home or environ.get(ENVIRONMENT["home"]) or file.get("home") or _default_home()
         if offline is None:
-            offline = any(
-                _flag(name, environ[name])
-                for name in (ENVIRONMENT["offline"], "HF_HUB_OFFLINE")
-                if name in environ
-            ) or bool(file.get("offline", False))
+            said = [n for n in (ENVIRONMENT["offline"], "HF_HUB_OFFLINE") if n in environ]
+            offline = _flag(said[0], environ[said[0]]) if said else file.get("offline", False)
         return cls(home=Path(home).expanduser().absolute(), offline=offline)
 
 

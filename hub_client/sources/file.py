@@ -38,7 +38,7 @@ class FileSource:
         path, store = path_of(item.url), self._job.store
         with user_file(path):
             store.check_space(path.stat().st_size)
-        return store.add(_chunks(path), item.artifact, item.url, progress=self._job.progress)
+        return store.add(chunks_of(path), item.artifact, item.url, progress=self._job.progress)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -65,7 +65,8 @@ def user_file(path: Path) -> Iterator[None]:
         raise AccessError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def chunks_of(path: Path) -> Iterator[bytes]:
+    """The bytes of a local file, a piece at a time."""
     with user_file(path), path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             yield chunk

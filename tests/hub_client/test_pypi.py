@@ -88,6 +88,18 @@ def test_members_come_out_of_one_download_and_the_wheel_is_not_kept(
     nothing_wrong_in(store)
 
 
+def test_without_a_path_it_is_the_wheel_itself_that_is_meant(
+    server, index, store, artifact, only_pip, nothing_wrong_in
+):
+    digest = index()
+    only_pip(index_url=server.url("/simple"))
+    body = server.files["/files/tiny_weights-1.0-py3-none-any.whl"].body
+    whole = artifact(body, f"pypi:tiny-weights==1.0#sha256={digest}")
+    (path,) = fetch([whole], store).values()
+    assert path.read_bytes() == body
+    nothing_wrong_in(store)
+
+
 def test_nothing_is_asked_when_all_members_are_here(
     server, index, wanted, store, only_pip, monkeypatch
 ):
@@ -230,7 +242,7 @@ def test_credentials_of_the_index_open_its_files_too(server, index, wanted, stor
     assert sent == ["Basic bWU6c2VjcmV0"]
 
 
-@pytest.mark.parametrize("url", ["pypi:a", "pypi:a==1", "pypi:a==x y!b", "pypi:a==1!", "pypi:!b"])
+@pytest.mark.parametrize("url", ["pypi:a", "pypi:a==", "pypi:a==x y!b", "pypi:a==1!", "pypi:!b"])
 def test_a_url_that_cannot_be_read_is_a_usage_error(url, store, artifact):
     with pytest.raises(UsageError, match="cannot be read"):
         fetch([artifact(b"x", url)], store)

@@ -197,7 +197,7 @@ def test_a_killed_pull_leaves_nothing_or_a_whole_model(
             assert tlhub("pull", folder).returncode == 0
     done = tlhub("pull", MODEL, "-q", env=env)
     assert done.returncode == 0, done.stderr
-    assert [p.name for p in (tmp_path / "models").glob(".*.new-*")] == []
+    assert [p.name for p in (tmp_path / "models").iterdir()] == [Path(done.stdout.strip()).name]
 
 
 @pytest.mark.index

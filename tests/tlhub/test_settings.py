@@ -20,7 +20,7 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_file(tmp_path: 
     environ["TLHUB_HOME"] = "/from/environment"
     environ["TLHUB_OFFLINE"] = "0"
     loaded = Settings.load(environ=environ)
-    assert loaded.home == Path("/from/environment")
+    assert loaded == Settings(home=Path("/from/environment"), offline=False)
     assert Settings.load(home="/from/argument", environ=environ).home == Path("/from/argument")
 
 
