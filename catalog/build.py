@@ -1,14 +1,11 @@
 """Builds the snapshot that ships: harvest, merge, validate, write.
 
 `data/sources.json` lists what it is built from, package versions and digests of files; the same
-inputs give the same records. To build it again::
-
-    python -m catalog.build --file timm.results=results-imagenet.csv OUT.jsonl.xz
+inputs give the same records. `tlhub catalog build` fetches them and runs this.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from catalog import snapshot
-from catalog.errors import IntegrityError, UsageError
+from catalog.errors import TlhubError, UsageError
 from catalog.harvesters.registry import harvester
 from catalog.identity import merge
 from catalog.record import ModelRecord
@@ -29,11 +26,26 @@ SOURCES = Path(__file__).with_name("data") / "sources.json"
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file that a harvester reads: its argument, where it is public, and its SHA-256."""
+    """What a harvester reads: its argument, where it is public, and its SHA-256.
+
+    The URL is `pypi:name==version` for a wheel, or `https://…`. With ``patterns`` it is a checkout
+    of which the matching files are read; the digest is that of their `listing`.
+    """
 
     argument: str
     url: str
     sha256: str
+    patterns: tuple[str, ...] = ()
+
+
+def listing(folder: Path, patterns: Sequence[str]) -> str:
+    """The SHA-256 in hex of the names and SHA-256s of the matching files, a line each."""
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n"
+        for path in sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        if path.is_file()
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,12 +77,12 @@ def build(
 ) -> int:
     """Write the snapshot at ``out`` and return the number of its records.
 
-    ``files`` has a local path for each file of the sources, by ``harvester.argument``; ``counts``
-    keeps what takes long to count (see `catalog.harvesters.counting`) between builds.
+    ``files`` has a local path for each file of the sources, by its verified SHA-256; ``counts``
+    keeps what takes long to count (see `catalog.harvesters.counting`) between builds. A source
+    that cannot be read is reported and left out.
 
     Raises:
         UsageError: a file is missing, or a package has another version than listed.
-        IntegrityError: a file is not the one listed.
     """
     records = merge(_harvest(sources, files, counts))
     snapshot.write(records, out)
@@ -82,13 +94,14 @@ def _harvest(
 ) -> Iterator[ModelRecord]:
     for source in sources:
         _check_packages(source)
-        arguments = {
-            file.argument: _checked(file, f"{source.harvester}.{file.argument}", files)
-            for file in source.files
-        }
+        arguments = {file.argument: _path(file, files) for file in source.files}
         if source.harvester == "timm" and counts is not None:
             arguments["counts"] = counts
-        found = list(harvester(source.harvester)(**arguments))
+        found: list[ModelRecord] = []
+        try:
+            found += harvester(source.harvester)(**arguments)
+        except TlhubError as error:
+            log.warning("%s is left out: %s", source.harvester, error)
         log.info("%s: %d records", source.harvester, len(found))
         yield from found
 
@@ -106,34 +119,7 @@ def _check_packages(source: Source) -> None:
             )
 
 
-def _checked(file: SourceFile, name: str, files: Mapping[str, Path]) -> Path:
-    if name not in files:
-        raise UsageError(f"the file {name} is needed", hint=f"it is at {file.url}")
-    seen = hashlib.sha256(files[name].read_bytes()).hexdigest()
-    if seen != file.sha256:
-        raise IntegrityError(
-            f"{files[name]} has sha256 {seen}, {name} is listed with {file.sha256}"
-        )
-    return files[name]
-
-
-def main() -> None:
-    """Build a snapshot from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m catalog.build", description=main.__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--file", action="append", default=[], metavar="HARVESTER.ARGUMENT=PATH")
-    parser.add_argument("--counts", type=Path, help="keeps counts between builds")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    pairs = [item.partition("=") for item in options.file]
-    total = build(
-        read_sources(),
-        options.out,
-        files={name: Path(path) for name, _, path in pairs},
-        counts=options.counts,
-    )
-    log.info("%s: %d records", options.out, total)
-
-
-if __name__ == "__main__":
-    main()
+def _path(file: SourceFile, files: Mapping[str, Path]) -> Path:
+    if file.sha256 not in files:
+        raise UsageError(f"{file.url} (sha256 {file.sha256}) is needed")
+    return files[file.sha256]

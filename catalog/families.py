@@ -46,6 +46,25 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ("tinyvit", r"tiny_vit"),
 )
 
+# Families of models of text and sound, by a word in their names; the more specific first.
+_IN_NAMES = (
+    *("colbert", "colpali", "colqwen", "colsmol", "splade", "siglip", "clip", "dinov2", "dinov3"),
+    *("e5", "bge", "gte", "stella", "jina", "nomic", "arctic-embed", "mxbai", "granite", "gritlm"),
+    *(
+        "llm2vec",
+        "potion",
+        "model2vec",
+        "labse",
+        "sonar",
+        "simcse",
+        "modernbert",
+        "minilm",
+        "mpnet",
+    ),
+    *("gemma", "qwen3", "qwen2", "qwen", "llama", "mistral", "roberta", "deberta", "bert", "t5"),
+    *("whisper", "wav2vec2", "hubert", "wavlm", "clap", "blip", "data2vec", "align"),
+)
+
 _MOBILE = frozenset(
     [
         "cpubone",
@@ -99,6 +118,16 @@ def family_of(architecture: str) -> str:
                 return family
     letters = re.match(r"[a-z]+?(?=v\d|[^a-z]|$)", _VARIANTS.sub("", name))
     return letters[0] if letters else name
+
+
+def family_in(name: str) -> str | None:
+    """The family that a name such as ``multilingual-e5-small`` has a word of."""
+    words = name.lower()
+    for pattern in (r"(?<![a-z]){}(?![a-z])", r"(?<![a-z]){}", r"{}"):
+        for family in _IN_NAMES:
+            if re.search(pattern.format(re.escape(family)), words):
+                return family
+    return None
 
 
 def tags_of(family: str, architecture: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from catalog.record import Artifact, ModelRecord
+from catalog.record import Artifact, Digest, ModelRecord
 
 # What another home may know when the record itself does not. Preprocessing, head and the like
 # belong to the framework that loads the weights and are never taken over.
@@ -91,7 +91,14 @@ def _joined(ours: Artifact, theirs: tuple[Artifact, ...]) -> Artifact:
             ours = msgspec.structs.replace(
                 ours,
                 urls=(*ours.urls, *(url for url in item.urls if url not in ours.urls)),
-                digest=ours.digest or item.digest,
+                digest=_fuller(ours.digest, item.digest),
                 size_bytes=ours.size_bytes or item.size_bytes,
             )
+    return ours
+
+
+def _fuller(ours: Digest | None, theirs: Digest | None) -> Digest | None:
+    """Ours, unless only theirs is a whole digest."""
+    if ours is None or (ours.prefix and theirs is not None and not theirs.prefix):
+        return theirs
     return ours

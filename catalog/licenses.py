@@ -23,6 +23,7 @@ _KNOWN: dict[str, tuple[str, Commercial]] = {
     ),
     "agpl-3.0": ("AGPL-3.0", "yes"),
     "bsd-2-clause": ("BSD-2-Clause", "yes"),
+    "cc-by-nc-sa-4.0": ("CC-BY-NC-SA-4.0", "no"),
     "cc-by-nc-nd-4.0": ("CC-BY-NC-ND-4.0", "no"),
     "cc-by-sa-4.0": ("CC-BY-SA-4.0", "yes"),
     "gpl-3.0": ("GPL-3.0", "yes"),
@@ -44,7 +45,8 @@ _ALIASES = {
     "mozilla public license, version 2.0": "mpl-2.0",
     "cc-by-sa 4.0": "cc-by-sa-4.0",
     "cc by-nc-nd 4.0": "cc-by-nc-nd-4.0",
-    "cc-by-nc 4.0 license": "cc-by-nc-4.0",
+    "cc by-nc 4.0": "cc-by-nc-4.0",
+    "cc-by-nc 4.0": "cc-by-nc-4.0",
     "creative commons attribution 4.0 international license": "cc-by-4.0",
 }
 _UNSTATED = {"", "unknown", "other"}

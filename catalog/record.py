@@ -171,12 +171,14 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def size_bytes(self) -> int | None:
         """Bytes to download, exact or as the publisher rounds them.
 
-        Artifacts of another format than the first are the same weights again and do not count.
+        Artifacts of another format or precision than the first are the same weights again and do
+        not count.
         """
         sizes = [
             item.size_bytes or item.about_bytes
             for item in self.artifacts
             if item.format == self.artifacts[0].format
+            and item.precision == self.artifacts[0].precision
         ]
         known = [size for size in sizes if size is not None]
         return sum(known) if known and len(known) == len(sizes) else None

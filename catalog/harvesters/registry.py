@@ -11,7 +11,22 @@ from catalog.record import ModelRecord
 Harvester = Callable[..., Iterator[ModelRecord]]
 
 HARVESTERS: dict[str, str] = {
+    "coqui": "catalog.harvesters.coqui",
+    "espnet": "catalog.harvesters.espnet",
+    "fastembed": "catalog.harvesters.fastembed",
+    "keras": "catalog.harvesters.keras",
+    "keras_hub": "catalog.harvesters.keras_hub",
+    "mteb": "catalog.harvesters.mteb",
+    "nemo": "catalog.harvesters.nemo",
+    "onnx_zoo": "catalog.harvesters.onnx_zoo",
+    "open_clip": "catalog.harvesters.open_clip",
+    "openmmlab": "catalog.harvesters.openmmlab",
+    "openvino": "catalog.harvesters.openvino",
+    "pytorchcv": "catalog.harvesters.pytorchcv",
+    "qai_hub_models": "catalog.harvesters.qai_hub_models",
     "timm": "catalog.harvesters.timm",
+    "torchaudio": "catalog.harvesters.torchaudio",
+    "torchgeo": "catalog.harvesters.torchgeo",
     "torchvision": "catalog.harvesters.torchvision",
     "wheels": "catalog.harvesters.wheels",
 }
