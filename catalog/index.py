@@ -15,7 +15,9 @@ import shutil
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +25,11 @@ import tantivy
 
 from catalog import snapshot
 from catalog.families import WELL_KNOWN
+from catalog.query import Metrics
 from catalog.record import SCHEMA_VERSION, ModelRecord, encode
-from catalog.words import compact, tokens
+from catalog.synonyms import CALLED
+from catalog.tasks import TASKS
+from catalog.words import compact, tokens, words
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -32,15 +37,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Raise it when the fields below or what goes into them change.
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 FACETS = ("task", "framework", "source", "license")
 _COMPLETE = "complete.json"
 _HEAP_BYTES = 50_000_000
 _WEEK_S = 7 * 24 * 3600
+_LEAST = frozenset(["test", "quantized"])  # tags of weights that few mean
+_PIECES = ("-decoder", "-encoder")
+_SHORT = 5  # words in the name of weights that are no variant of others
 _CHECKED_BYTES = 8 << 20  # a larger file is checked by its length alone
 
 
-def open_index(cache_dir: Path, records: Path = snapshot.SHIPPED) -> tantivy.Index:
+@dataclass(frozen=True)
+class Opened:
+    """An index, and the metrics that its records have figures of."""
+
+    index: tantivy.Index
+    metrics: Metrics
+
+
+def open_index(cache_dir: Path, records: Path = snapshot.SHIPPED) -> Opened:
     """The index of a snapshot, built now if it is not there or not whole.
 
     Where ``cache_dir`` cannot be written the index is built in memory, with a warning.
@@ -58,10 +74,11 @@ def open_index(cache_dir: Path, records: Path = snapshot.SHIPPED) -> tantivy.Ind
             return _open(place) or _build(place, records)
     except OSError as error:
         log.warning("the search index cannot be kept in %s (%s): built in memory", cache_dir, error)
-        return _fill(tantivy.Index(schema()), snapshot.read(records))
+        metrics = _metrics(snapshot.read(records))
+        return Opened(_fill(tantivy.Index(schema(metrics)), snapshot.read(records)), metrics)
 
 
-def schema() -> tantivy.Schema:
+def schema(metrics: Iterable[str]) -> tantivy.Schema:
     """The fields: what is searched, what is filtered, counted and sorted by, and the record."""
     fields = tantivy.SchemaBuilder()
     fields.add_text_field("uid", tokenizer_name="raw", fast=True)
@@ -69,11 +86,11 @@ def schema() -> tantivy.Schema:
     fields.add_text_field("exact", tokenizer_name="raw")  # names without separators
     fields.add_text_field("name", tokenizer_name="whitespace")
     fields.add_text_field("text", tokenizer_name="whitespace")
-    for name in (*FACETS, "modality", "dataset", "shape"):
+    for name in (*FACETS, "kind", "modality", "dataset", "language", "commercial", "shape"):
         fields.add_text_field(name, tokenizer_name="raw", fast=True)
     for name in ("params", "size", "side", "prior"):
         fields.add_unsigned_field(name, fast=True)
-    for name in ("gmacs", "top1"):
+    for name in sorted({"gmacs", "top1", *metrics}):
         fields.add_float_field(name, fast=True)
     fields.add_bytes_field("record", stored=True)
     return fields.build()
@@ -98,7 +115,11 @@ def _document(record: ModelRecord) -> tantivy.Document:
         "framework": [record.framework],
         "source": sorted({home.partition("/")[0] for home in homes}),
         "license": [(record.license.spdx or "").lower() if record.license else None],
+        "commercial": [record.license.commercial if record.license else "unknown"],
+        # What it does: the task, and what tags say beyond it or where there is none.
+        "kind": [record.task, *(tag for tag in record.tags if not (record.task and tag in TASKS))],
         "modality": [record.modality],
+        "language": sorted({language.lower() for language in record.languages}),
         "dataset": sorted({dataset.id for dataset in record.source_datasets}),
         "shape": ["x".join(map(str, record.input_size))] if record.input_size else [],
     }
@@ -115,11 +136,37 @@ def _document(record: ModelRecord) -> tantivy.Document:
     for field, count in counts.items():
         if count is not None:
             document.add_unsigned(field, count)
-    for field, figure in (("gmacs", record.gmacs), ("top1", record.top1)):
+    for field, figure in {"gmacs": record.gmacs, **figures(record)}.items():
         if figure is not None:
             document.add_float(field, figure)
     document.add_bytes("record", encode(record))
     return document
+
+
+def figures(record: ModelRecord) -> dict[str, float]:
+    """What was measured: by ``metric@dataset``, and by ``metric`` alone what is listed first.
+
+    ``top1`` and ``top5`` alone are those on ImageNet-1k.
+    """
+    found: dict[str, float] = {}
+    for item in record.evals:
+        metric = item.metric_type.lower()
+        found.setdefault(f"{metric}@{item.dataset.lower()}", item.value)
+        if metric not in {"top1", "top5"} or item.dataset == "imagenet-1k":
+            found.setdefault(metric, item.value)
+    return found
+
+
+def _metrics(records: Iterable[ModelRecord]) -> dict[str, bool]:
+    """The names of all figures, those of most records first -> whether more is better."""
+    counts: Counter[str] = Counter()
+    better: dict[str, bool] = {}
+    for record in records:
+        counts.update(figures(record))
+        for item in record.evals:
+            metric = item.metric_type.lower()
+            better[metric] = item.higher_is_better
+    return {name: better[name.partition("@")[0]] for name, _ in counts.most_common()}
 
 
 def _text(record: ModelRecord, rest: str) -> Iterator[str]:
@@ -140,17 +187,18 @@ def vocabulary(record: ModelRecord) -> set[str]:
 
 def _exact(record: ModelRecord) -> list[str]:
     name = record.uid.partition("/")[2]
-    names = (record.architecture, record.family, name, record.uid)
+    names = (record.architecture, record.family, name, record.uid, *CALLED.get(record.uid, ()))
     return sorted({compact(said) for said in names if said})
 
 
 def _prior(record: ModelRecord) -> int:
     """How well known the weights are: the score is multiplied by ``log2(2 + prior)``."""
-    if "test" in record.tags:
+    if _LEAST & set(record.tags) or record.uid.endswith(_PIECES):
         return 0
     named = record.architecture in WELL_KNOWN
-    default = "default" in record.tags
-    return 4 * default * (1 + 2 * named) + (record.top1 is not None) + bool(record.also)
+    default = "default" in record.tags or record.uid in CALLED
+    short = len(words(record.uid.partition("/")[2])) <= _SHORT
+    return 4 * default * (1 + 2 * named) + (record.top1 is not None) + bool(record.also) + short
 
 
 def _version() -> str:
@@ -165,17 +213,17 @@ def _lock(cache_dir: Path, name: str) -> BaseFileLock:
     return FileLock(cache_dir / f".{name}.lock")
 
 
-def _open(place: Path) -> tantivy.Index | None:
+def _open(place: Path) -> Opened | None:
     """The index at ``place`` if every file is there as it was written."""
     try:
-        marks = json.loads((place / _COMPLETE).read_bytes())
-        changed = [name for name, mark in marks.items() if _mark(place / name) != mark]
+        listed = json.loads((place / _COMPLETE).read_bytes())
+        changed = [name for name, mark in listed["files"].items() if _mark(place / name) != mark]
         if not changed:
-            return tantivy.Index.open(str(place))
+            return Opened(tantivy.Index.open(str(place)), dict(listed["metrics"]))
         error: Exception = ValueError(f"changed: {', '.join(changed)}")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError) as failure:
+    except (OSError, ValueError, AttributeError, LookupError, TypeError) as failure:
         error = failure
     log.warning("the search index at %s is not whole (%s): built again", place, error)
     return None
@@ -187,15 +235,17 @@ def _mark(file: Path) -> list[int]:
     return [size, zlib.crc32(file.read_bytes()) if size <= _CHECKED_BYTES else 0]
 
 
-def _build(place: Path, records: Path) -> tantivy.Index:
+def _build(place: Path, records: Path) -> Opened:
     started = time.monotonic()
     _sweep(place)
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=place.parent))
     try:
-        _fill(tantivy.Index(schema(), path=str(work)), snapshot.read(records))
+        metrics = _metrics(snapshot.read(records))
+        _fill(tantivy.Index(schema(metrics), path=str(work)), snapshot.read(records))
         files = [file for file in work.iterdir() if not file.name.startswith(".")]
-        marks = json.dumps({file.name: _mark(file) for file in files}, sort_keys=True)
-        (work / _COMPLETE).write_text(marks, encoding="utf-8")
+        marks = {file.name: _mark(file) for file in sorted(files)}
+        listed = json.dumps({"files": marks, "metrics": metrics})
+        (work / _COMPLETE).write_text(listed, encoding="utf-8")
         for path in (*work.iterdir(), work):
             _flush(path)
         shutil.rmtree(place, ignore_errors=True)  # one that was not whole
@@ -203,7 +253,7 @@ def _build(place: Path, records: Path) -> tantivy.Index:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     log.info("search index built in %.2f s", time.monotonic() - started)
-    return tantivy.Index.open(str(place))
+    return Opened(tantivy.Index.open(str(place)), metrics)
 
 
 def _fill(index: tantivy.Index, records: Iterator[ModelRecord]) -> tantivy.Index:

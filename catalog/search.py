@@ -7,33 +7,42 @@ nowhere are left out and named in the result; a task named in plain words is nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import tantivy
 from tantivy import FieldType, Occur, Query
 
 from catalog import index as indexes
 from catalog import snapshot
-from catalog.errors import NotFoundError, UsageError
+from catalog.errors import NotFoundError
 from catalog.index import FACETS
-from catalog.query import Filters, Range, check_page, parse_filters, parse_sort
+from catalog.query import TERMS, Metrics, Range, Request, check_page, parse, unknown
 from catalog.record import ModelRecord, decode
-from catalog.synonyms import LONGEST_PHRASE, STOP_WORDS, TASK_PHRASES, WORD_SYNONYMS, singular
+from catalog.synonyms import (
+    LANGUAGES,
+    LONGEST_PHRASE,
+    STOP_WORDS,
+    TASK_PHRASES,
+    WORD_SYNONYMS,
+    singular,
+)
+from catalog.table import as_html, as_text, row
 from catalog.words import compact, parts, words
 
-_FLOATS = {"gmacs", "top1"}
-_CLOSED = ("framework", "source")  # filters whose values the catalog knows all of
+_UNSIGNED = {"params", "size", "side"}
+_LARGEST = 2**63  # more than any figure
 _FACET_VALUES = 50
+_TERM_VALUES = 10_000
 _CLOSEST = 5
 _CANDIDATES = 200
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """One page of the records found.
+@dataclass(frozen=True, repr=False)
+class SearchResult(Sequence[ModelRecord]):
+    """One page of the records found; it is a sequence of them.
 
     ``facets`` counts all that were found: facet -> value -> number of records.
     """
@@ -42,6 +51,26 @@ class SearchResult:
     items: tuple[ModelRecord, ...]
     facets: dict[str, dict[str, int]]
     ignored: tuple[str, ...] = ()  # words that are found nowhere in the catalog
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict of plain values for each record, as `pandas.DataFrame` takes them."""
+        return [row(record) for record in self.items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> ModelRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ModelRecord, ...]: ...
+    def __getitem__(self, index: int | slice) -> ModelRecord | tuple[ModelRecord, ...]:
+        return self.items[index]
+
+    def __repr__(self) -> str:
+        return f"{as_text(self.items)}\n{len(self):,} of {self.total:,} models"
+
+    def _repr_html_(self) -> str:
+        return f"{as_html(self.items)}<p>{len(self):,} of {self.total:,} models</p>"
 
 
 @dataclass(frozen=True)
@@ -59,8 +88,10 @@ class Catalog:
 
     def __init__(self, cache_dir: Path, records: Path) -> None:
         self._records = records
-        self._schema = indexes.schema()
-        self._searcher = indexes.open_index(cache_dir, records).searcher()
+        opened = indexes.open_index(cache_dir, records)
+        self._schema = opened.index.schema
+        self._searcher = opened.index.searcher()
+        self.metrics: Metrics = opened.metrics
 
     @classmethod
     def open(cls, cache_dir: Path, records: Path = snapshot.SHIPPED) -> Catalog:
@@ -94,12 +125,14 @@ class Catalog:
         *,
         task: str | None = None,
         modality: str | None = None,
+        language: str | None = None,
         params: str | float | None = None,
         gmacs: str | float | None = None,
         top1: str | float | None = None,
         size: str | float | None = None,
         input_size: str | int | None = None,
         license: str | None = None,  # noqa: A002  (the word users know)
+        commercial: str | None = None,
         framework: str | None = None,
         source: str | None = None,
         dataset: str | None = None,
@@ -107,88 +140,87 @@ class Catalog:
         limit: int = 20,
         offset: int = 0,
     ) -> SearchResult:
-        """Records that match ``text`` and every filter.
+        """Records that match the words of ``text`` and every condition in it.
 
-        ``params``, ``gmacs``, ``top1`` (percent on ImageNet-1k), ``size`` (bytes to download) and
-        ``input_size`` (pixels of the last side) are comparisons as in `catalog.query.parse_range`:
-        ``'<10M'``, ``'>=1.5G'``, ``'5M..10M'``. ``sort`` is one of `catalog.query.SORTS`; without
-        it the best match comes first. Ties are broken by uid; a record whose figure is unknown
+        ``text`` is as in `catalog.query`, ``resnet params:<30M sort:top1``; the keyword arguments
+        say the same. ``params``, ``gmacs``, ``size`` (bytes to download), ``input_size`` (pixels
+        of the last side) and every metric (``top1``: percent on ImageNet-1k) are comparisons as in
+        `catalog.query.parse_range`: ``'<10M'``, ``'>=1.5G'``, ``'5M..10M'``. Without a ``sort``
+        the best match comes first. Ties are broken by uid; a record whose figure is unknown
         matches no comparison on it and is sorted last.
 
         Raises:
-            UsageError: an unknown task, modality, framework, source or sort (with the valid
-                names), a comparison that is none, or a page out of bounds.
+            UsageError: an unknown field, value or sort (with the valid names), a comparison that
+                is none, or a page out of bounds.
         """
         check_page(limit, offset)
-        order = parse_sort(sort) if sort is not None else None
-        filters = parse_filters(
-            task=task,
-            modality=modality,
-            license=license,
-            framework=framework,
-            source=source,
-            dataset=dataset,
-            input_size=input_size,
-            params=params,
-            gmacs=gmacs,
-            top1=top1,
-            size=size,
-        )
-        return self._search(text, filters, order, limit, offset)
+        fields = {
+            "task": task,
+            "modality": modality,
+            "language": language,
+            "params": params,
+            "gmacs": gmacs,
+            "top1": top1,
+            "size": size,
+            "input_size": input_size,
+            "license": license,
+            "commercial": commercial,
+            "framework": framework,
+            "source": source,
+            "dataset": dataset,
+            "sort": sort,
+        }
+        return self._search(parse(text, fields, self.metrics), limit, offset)
 
     def _record(self, address: tantivy.DocAddress) -> ModelRecord:
         return decode(indexes.stored(self._searcher, address))
 
     def _closest(self, uid: str) -> list[str]:
-        """The uids most like this one: by their words first, then by their letters."""
+        """The uids most like this one: by their letters, those of the same source first."""
         from difflib import SequenceMatcher
 
-        found = self._understood(uid.rpartition("/")[2])
-        queries = [*found.words, *found.boosts, Query.fuzzy_term_query(self._schema, "key", uid, 2)]
-        hits = self._hits(_any(queries), _CANDIDATES)
+        wanted = uid.strip().lower()
+        source, slash, name = wanted.rpartition("/")
+        source = source.partition("/")[0]
+        found = self._understood(name)
+        alike = _any([*found.words, *found.boosts])
+        hits = [
+            *self._hits(Query.fuzzy_term_query(self._schema, "key", wanted, 2), _CANDIDATES),
+            *self._hits(_all([self._term("source", source), alike]), _CANDIDATES),
+            *self._hits(alike, _CANDIDATES),
+        ]
         records = [self._record(hit) for hit in hits]
         known = {home: "default" in r.tags for r in records for home in (r.uid, *r.also)}
-        wanted = uid.lower()
 
         def likeness(other: str) -> tuple[int, bool, float, str]:
             """`timm/resnet50` means one of its weights first, the publisher's choice before all."""
             rest = other.lower().removeprefix(wanted)
             starts = len(rest) < len(other)
-            nearness = 2 - starts - (starts and not rest[0].isalnum())
-            ratio = SequenceMatcher(None, wanted, other.lower()).ratio()
+            nearness = 2 - starts - (starts and not rest[:1].isalnum())
+            home, _, called = other.lower().partition("/")
+            compared = other.lower() if slash else called
+            ratio = SequenceMatcher(None, wanted, compared).ratio() + (home == source)
             return nearness, starts and not known[other], -ratio, other
 
         return sorted(known, key=likeness)[:_CLOSEST]
 
-    def _search(
-        self,
-        text: str,
-        filters: Filters,
-        order: tuple[str, str] | None,
-        limit: int,
-        offset: int,
-    ) -> SearchResult:
-        self._check_closed(filters)
-        understood = self._understood(text)
-        query = self._combined(understood, filters)
+    def _search(self, request: Request, limit: int, offset: int) -> SearchResult:
+        self._check_terms(request)
+        understood = self._understood(request.words)
+        query = self._combined(understood, request)
         total = self._count(query)
-        last = max(total - offset, 0)
-        page = min(limit, last)
+        page = min(limit, max(total - offset, 0))
         hits: list[tantivy.DocAddress] = []
         if page:
-            if order is None:
-                found = self._searcher.search(
-                    query, page, count=False, offset=offset, weight_by_field="prior"
-                )
-            else:
-                found = self._searcher.search(
-                    query,
-                    page,
-                    count=False,
-                    offset=offset,
-                    order_by_field=order[0],
-                    order=tantivy.Order.Asc if order[1] == "asc" else tantivy.Order.Desc,
-                )
+            order: dict[str, Any] = {"weight_by_field": "prior"}
+            if request.order is not None:
+                field, direction = request.order
+                least = direction == "asc"
+                order = {
+                    "order_by_field": field,
+                    "order": tantivy.Order.Asc if least else tantivy.Order.Desc,
+                }
+            found = self._searcher.search(query, page, count=False, offset=offset, **order)
             hits = [address for _, address in found.hits]
         return SearchResult(
             total=total,
@@ -197,14 +229,17 @@ class Catalog:
             ignored=understood.ignored,
         )
 
-    def _combined(self, understood: _Words, filters: Filters) -> Query:
-        """Everything asked for: filters and tasks always, words as many as can be had."""
-        must = [*understood.tasks, *(self._term(n, v) for n, v in filters.terms.items())]
-        must += [self._between(name, interval) for name, interval in filters.ranges.items()]
+    def _combined(self, understood: _Words, request: Request) -> Query:
+        """Everything asked for: conditions and tasks always, words as many as can be had."""
+        must = [*understood.tasks]
+        must += [Query.term_set_query(self._schema, name, list(v)) for name, v in request.terms]
+        must += [self._between(name, interval) for name, interval in request.ranges]
         if not understood.words and understood.ignored and not understood.tasks:
             return Query.empty_query()
         if not understood.words:
-            return _all([*must, Query.const_score_query(Query.all_query(), 1.0)])
+            every = Query.const_score_query(Query.all_query(), 1.0)
+            boosts = [(Occur.Should, boost) for boost in understood.boosts]
+            return Query.boolean_query([(Occur.Must, q) for q in [*must, every]] + boosts)
         shown = Query.empty_query()
         for wanted in range(len(understood.words), 0, -1):
             shown = Query.boolean_query(
@@ -225,28 +260,61 @@ class Catalog:
         whole = compact(text)
         tasks, found, ignored, boosts = [], [], [], []
         if whole:
-            boosts.append(Query.boost_query(self._term("exact", whole), 8.0))
+            boosts.append(self._exactly(whole, 6.0))
+        if len(rest) > 1:
+            as_said = Query.phrase_query(self._schema, "name", list(rest))
+            boosts.append(Query.const_score_query(as_said, 1.0))
         while rest:
             length, named = _task_phrase(rest)
             if length:
+                said, rest = rest[:length], rest[length:]
                 tasks.append(self._tasks(named))
-                rest = rest[length:]
+                boosts += [self._meant(named[0]), *self._said(said)]
                 continue
             word = rest.pop(0)
             if word in STOP_WORDS:
                 continue
-            if rest and len(word) > 2 and self._count(self._term("name", word + rest[0])):
-                word += rest.pop(0)  # `efficient net`, `resnet 50`
+            for length in self._joined(word, rest):
+                word += "".join(rest[:length])
+                rest = rest[length:]
             known = self._known(word)
             if known is None:
                 ignored.append(word)
             else:
                 found.append(self._as_written(known))
-                boosts.append(Query.boost_query(self._term("exact", known), 4.0))
+                boosts.append(self._exactly(known, 3.0))
         return _Words(tuple(tasks), tuple(found), tuple(boosts), tuple(ignored))
 
+    def _joined(self, word: str, rest: list[str]) -> list[int]:
+        """How many words go on with this one: `efficient net`, `resnet 50`, `mask r cnn`."""
+        lengths = [2] if len(rest) > 1 and len(rest[0]) == 1 and rest[1].isalpha() else []
+        lengths += [1] if rest and len(word) > 1 else []
+        joined = ("".join([word, *rest[:length]]) for length in lengths)
+        return [
+            n
+            for n, name in zip(lengths, joined, strict=True)
+            if self._count(self._term("name", name))
+        ][:1]
+
+    def _exactly(self, word: str, worth: float) -> Query:
+        return Query.const_score_query(self._term("exact", word), worth)
+
+    def _meant(self, kind: str) -> Query:
+        return Query.const_score_query(self._term("kind", kind), 3.0)
+
+    def _said(self, said: list[str]) -> list[Query]:
+        """A task in words says more where the model's name or a tag has these very words."""
+        queries = [
+            Query.phrase_query(self._schema, field, list(said))
+            if len(said) > 1
+            else self._term(field, said[0])
+            for field in ("name", "text")
+        ]
+        queries.append(self._term("kind", "-".join(said)))
+        return [Query.const_score_query(query, 1.0) for query in queries]
+
     def _tasks(self, names: tuple[str, ...]) -> Query:
-        return Query.const_score_query(Query.term_set_query(self._schema, "task", list(names)), 1.0)
+        return Query.const_score_query(Query.term_set_query(self._schema, "kind", list(names)), 1.0)
 
     def _known(self, word: str) -> str | None:
         """The word itself or, if it is found nowhere, the one it must be a typo of."""
@@ -255,9 +323,12 @@ class Catalog:
     def _as_written(self, word: str) -> Query:
         forms = {word: 1.0, singular(word): 1.0}
         forms |= dict.fromkeys(WORD_SYNONYMS.get(singular(word), ()), 0.7)
+        if word in LANGUAGES:
+            forms[LANGUAGES[word]] = 1.0
         either = []
         for form, weight in forms.items():
             pieces = parts(form)
+            either.append(Query.const_score_query(self._term("kind", form), 3.0 * weight))
             for field, boost in (("name", 3.0), ("text", 1.0)):
                 exactly = [(self._term(field, form), boost * weight)]
                 if len(pieces) > 1:
@@ -286,21 +357,24 @@ class Catalog:
         records = [self._record(hit) for hit in self._hits(_any(near), _CANDIDATES)]
         found = {token for r in records for token in indexes.vocabulary(r)}
 
-        def likeness(token: str) -> tuple[float, str]:
-            return SequenceMatcher(None, word, token).ratio(), token
-
-        return max(found, key=likeness, default=None)
+        alike = {token: SequenceMatcher(None, word, token).ratio() for token in found}
+        nearest = [token for token in alike if alike[token] == max(alike.values())]
+        return max(
+            nearest, key=lambda token: (self._count(self._as_written(token)), token), default=None
+        )
 
     def _term(self, field: str, value: str) -> Query:
         return Query.term_query(self._schema, field, value)
 
     def _between(self, field: str, interval: Range) -> Query:
-        kind = FieldType.Float if field in _FLOATS else FieldType.Unsigned
+        kind = FieldType.Unsigned if field in _UNSIGNED else FieldType.Float
         low, high, with_low, with_high = interval
         if kind is FieldType.Unsigned:  # whole numbers: the bounds are made inclusive
             if low is not None:
+                low = min(low, _LARGEST)
                 low = int(low) + 1 if not with_low or low % 1 else int(low)
             if high is not None:
+                high = min(high, _LARGEST)
                 high = int(high) - 1 if not with_high and high % 1 == 0 else int(high)
                 if high < (low or 0):
                     return Query.empty_query()
@@ -323,12 +397,18 @@ class Catalog:
             for facet in FACETS
         }
 
-    def _check_closed(self, filters: Filters) -> None:
-        for name in _CLOSED:
-            value = filters.terms.get(name)
-            if value is not None and not self._count(self._term(name, value)):
-                valid = sorted(self._facets(Query.all_query())[name])
-                raise UsageError(f"unknown {name} {value!r}", hint=f"one of: {', '.join(valid)}")
+    def _check_terms(self, request: Request) -> None:
+        for name, values in request.terms:
+            for value in values if TERMS.get(name, ()) is None else ():
+                if not self._count(self._term(name, value)):
+                    raise unknown(name, value, self._values(name))
+
+    def _values(self, name: str) -> list[str]:
+        """The values that the records have of a field: sorted, or most records first if many."""
+        terms = {name: {"terms": {"field": name, "size": _TERM_VALUES}}}
+        counted = self._searcher.aggregate(Query.all_query(), terms)[name]["buckets"]
+        values = [str(bucket["key"]) for bucket in counted]
+        return sorted(values) if len(values) <= _FACET_VALUES else values
 
     def _count(self, query: Query) -> int:
         found: Any = self._searcher.search(query, 1)  # the stub has no `count`

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from catalog.errors import TlhubError
     from catalog.record import ModelRecord
     from converters.folder import ModelFolder
-    from tlhub.api import finetune, load, open_catalog, pull, record, search
+    from tlhub.api import catalog, finetune, load, open_catalog, pull, record, search
     from tlhub.settings import Settings
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "ModelRecord",
     "Settings",
     "TlhubError",
+    "catalog",
     "finetune",
     "load",
     "open_catalog",
@@ -38,6 +39,7 @@ _HOMES = {
     "ModelRecord": "catalog.record",
     "Settings": "tlhub.settings",
     "TlhubError": "catalog.errors",
+    "catalog": "tlhub.api",
     "finetune": "tlhub.api",
     "load": "tlhub.api",
     "open_catalog": "tlhub.api",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,17 +32,27 @@ def open_catalog(settings: Settings | None = None) -> Catalog:
     return Catalog.open((settings or Settings.load()).index)
 
 
+def catalog(*, settings: Settings | None = None) -> Iterator[ModelRecord]:
+    """All records of the catalog, in the order of their uids."""
+    return open_catalog(settings).records()
+
+
 def search(text: str = "", *, settings: Settings | None = None, **filters: Any) -> SearchResult:
     """Records that match ``text`` and every filter; see `catalog.search.Catalog.search`."""
     return open_catalog(settings).search(text, **filters)
 
 
 def record(uid: str, *, settings: Settings | None = None) -> ModelRecord:
-    """The record of one model.
+    """The record of one model: of a uid, or as it is written in a model or run folder.
 
     Raises:
         NotFoundError: there is none; the hint has the closest names.
     """
+    local = _local(uid)
+    if local is not None:
+        from converters.folder import ModelFolder
+
+        return ModelFolder.open(local).manifest.record
     return open_catalog(settings).get(uid)
 
 
@@ -97,11 +106,15 @@ def load(
 ) -> OnnxModel:
     """A model that runs: a model or run folder, an `.onnx` file, or a uid (pulled if need be).
 
-    ``device`` is `auto`, `cpu` or `cuda`; what is asked for and not there is an error.
+    ``device`` is `auto`, `cpu` or `cuda`; what is asked for and not there is an error. The bytes
+    of a folder's graph and labels are verified.
     """
+    from converters.folder import LABELS, ONNX, ModelFolder
     from converters.runtime import OnnxModel
 
     path = _local(str(model)) or pull(str(model), settings=settings, progress=progress).path
+    if path.is_dir():
+        ModelFolder.open(path).verify(ONNX, LABELS)
     return OnnxModel.open(path, device=device, threads=threads)
 
 
@@ -114,7 +127,7 @@ def finetune(
     test_fraction: float = 0.25,
     device: Device = "auto",
     force: bool = False,
-    command: Sequence[str] | None = None,
+    command: Sequence[str] = (),
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> ModelFolder:
@@ -139,7 +152,7 @@ def finetune(
         cache=settings.features,
         device=device,
         replace=force,
-        command=list(command) if command is not None else list(sys.argv),
+        command=command,
         progress=lambda step: progress(Event(step)),
     )
 

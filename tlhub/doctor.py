@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import platform
 import shutil
@@ -9,9 +11,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from catalog.errors import TlhubError
 from tlhub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub_client.network import Http
+
+_PATIENCE_S = 5.0
 
 State = Literal["ok", "warning", "error"]
 
@@ -39,7 +47,11 @@ def examine(settings: Settings) -> Iterator[Check]:
         _hf_hub,
     )
     for check in checks:
-        yield check(settings)
+        try:
+            yield check(settings)
+        except TlhubError as error:
+            name = check.__name__.strip("_").replace("_", " ")
+            yield Check(name, "error", error.message, error.hint)
 
 
 def _machine(settings: Settings) -> Check:  # noqa: ARG001
@@ -68,6 +80,13 @@ def _onnxruntime(settings: Settings) -> Check:  # noqa: ARG001
             f"{sys.executable} -m pip uninstall -y onnxruntime onnxruntime-gpu, then install "
             "one of them again",
         )
+    if not present:
+        return Check(
+            "onnxruntime",
+            "warning",
+            "no onnxruntime or onnxruntime-gpu is installed; another build of it may be",
+            f"{sys.executable} -m pip install onnxruntime",
+        )
     from converters.session import cuda_driver
 
     found = f"{present[0]} {metadata.version(present[0])}"
@@ -94,9 +113,11 @@ def _cuda_starts() -> bool:
     model = helper.make_model(helper.make_graph([node], "probe", [value], [copy]), ir_version=10)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CUDAExecutionProvider"]
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # both report trouble by printing
+        onnxruntime.preload_dlls()
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CUDAExecutionProvider"]
+        )
     return "CUDAExecutionProvider" in session.get_providers()
 
 
@@ -134,40 +155,57 @@ def _hf_cache(settings: Settings) -> Check:  # noqa: ARG001
 
 
 def _package_index(settings: Settings) -> Check:
+    from hub_client.network import Http, redact
     from hub_client.sources.pip_config import read_pip_config
+    from hub_client.sources.pypi import http_settings
 
+    name, without = "package index", "models named pypi/... cannot be pulled"
     config = read_pip_config()
-    urls = [url for url in config.index_urls if url.startswith("http")]
-    return _reach("package index", urls, settings, "models named pypi/... cannot be pulled")
+    places = [*config.index_urls, *config.find_links]
+    shown = ", ".join(map(redact, places)) or "none configured"
+    if settings.offline:
+        return Check(name, "warning", f"{shown}: not tried, offline was asked for", without)
+    http = Http(http_settings(config))
+    try:
+        failures = [_failure(http, f"{url}/pip/") for url in places if url.startswith("http")]
+    finally:
+        http.close()
+    return _reached(name, shown, [failure for failure in failures if failure], without)
 
 
 def _hf_hub(settings: Settings) -> Check:
     from huggingface_hub import constants
 
-    return _reach(
-        "HF hub",
-        [constants.ENDPOINT],
-        settings,
-        "models kept there cannot be pulled; HF_ENDPOINT names a mirror",
-    )
+    from hub_client.network import Http, HttpSettings
 
-
-def _reach(name: str, urls: list[str], settings: Settings, without: str) -> Check:
-    import httpx2
-
-    from hub_client.network import redact
-
-    shown = ", ".join(map(redact, urls)) or "none configured"
+    name, without = "HF hub", "models kept there cannot be pulled; HF_ENDPOINT names a mirror"
     if settings.offline:
-        return Check(name, "warning", f"{shown}: not tried, offline was asked for", without)
-    failures = []
-    for url in urls:
-        try:
-            httpx2.head(url, timeout=5, follow_redirects=True)
-        except httpx2.HTTPError as error:
-            failures.append(f"{redact(url)}: {error or type(error).__name__}")
-    if failures or not urls:
-        return Check(name, "warning", f"not reached: {'; '.join(failures) or shown}", without)
+        found = f"{constants.ENDPOINT}: not tried, offline was asked for"
+        return Check(name, "warning", found, without)
+    http = Http(HttpSettings(timeout_s=_PATIENCE_S))
+    try:
+        failure = _failure(http, f"{constants.ENDPOINT}/api/models?limit=1")
+    finally:
+        http.close()
+    return _reached(name, constants.ENDPOINT, [failure] if failure else [], without)
+
+
+def _failure(http: Http, url: str) -> str | None:
+    """Why a page cannot be had; None where it can."""
+    from hub_client.patience import Transient
+
+    try:
+        with http.get(url):
+            return None
+    except TlhubError as error:
+        return error.message
+    except Transient as error:
+        return str(error)
+
+
+def _reached(name: str, shown: str, failures: list[str], without: str) -> Check:
+    if failures:
+        return Check(name, "warning", "; ".join(failures), without)
     return Check(name, "ok", f"{shown} reached")
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import random
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
 from catalog.errors import UsageError
-from catalog.query import Range, parse_filters, parse_range, parse_sort
+from catalog.query import COMPARED, SORTS, TERMS, Range, parse, parse_range, parse_sort, split
 
 
 @pytest.mark.parametrize(
@@ -73,20 +76,59 @@ def test_garbage_is_parsed_or_refused_and_nothing_else() -> None:
 
 
 def test_input_size_takes_a_side_or_a_shape() -> None:
-    assert parse_filters(input_size=224).ranges == {"side": Range(224, 224)}
-    assert parse_filters(input_size="224x224").terms == {"shape": "3x224x224"}
-    assert parse_filters(input_size="1 x 28 x 28").terms == {"shape": "1x28x28"}
+    assert parse(fields={"input_size": 224}).ranges == (("side", Range(224, 224)),)
+    assert parse(fields={"input_size": "224x224"}).terms == (("shape", ("3x224x224",)),)
+    assert parse("input_size:1x28x28").terms == (("shape", ("1x28x28",)),)
+
+
+def test_a_text_is_words_and_conditions() -> None:
+    found = parse('cat "foo:bar" License:MIT,apache-2.0 dataset:"imagenet 1k" params:<1M dog')
+    assert found.words == "cat foo:bar dog"
+    assert found.terms == (("license", ("mit", "apache-2.0")), ("dataset", ("imagenet 1k",)))
+    assert found.ranges == (("params", Range(None, 1e6, with_high=False)),)
+    assert found.order is None
+    assert parse("x params:>1M params:<2M").ranges == parse("params>1M x params<2M").ranges
+    assert parse("sort:f1", metrics={"f1": True}).order == ("f1", "desc")
+    assert parse("wer<5 sort:wer", metrics={"wer": False}).order == ("wer", "asc")
 
 
 def test_unknown_names_come_with_the_valid_ones() -> None:
     with pytest.raises(UsageError, match="unknown task 'image-clasification'") as caught:
-        parse_filters(task="image-clasification")
+        parse("task:image-clasification")
     assert caught.value.hint is not None
     assert "did you mean image-classification or" in caught.value.hint
     assert "object-detection" in caught.value.hint
     with pytest.raises(UsageError, match="unknown modality"):
-        parse_filters(modality="smell")
+        parse(fields={"modality": "smell"})
     with pytest.raises(UsageError, match="unknown sort") as caught:
         parse_sort("speed")
     assert caught.value.hint is not None
-    assert "top1, params, gmacs, size, name" in caught.value.hint
+    assert "top1, params, gmacs, size, input_size, name" in caught.value.hint
+
+
+def test_garbage_is_split_or_refused_and_nothing_is_lost() -> None:
+    rng = random.Random(1)
+    pieces = ["task", "params", ":", "<", ">", '"', " ", "a", "1M", "..", "@", "-", "é", "//", "="]
+    for _ in range(5000):
+        text = "".join(rng.choices(pieces, k=rng.randrange(10)))
+        try:
+            plain, conditions = split(text)
+        except UsageError:
+            continue
+        rebuilt = plain + "".join(name + value for name, value in conditions)
+
+        def letters(said: str) -> str:
+            return "".join(sorted(re.sub(r"[^\w]", "", said)))
+
+        assert letters(rebuilt) == letters(text), text
+
+
+def test_every_field_is_documented() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "search.md"
+    text = page.read_text(encoding="utf-8")
+    for name in (*TERMS, *COMPARED, "sort", *SORTS):
+        assert f"`{name}`" in text, name
+    for examples in re.findall(r"^    tlhub search (.+)$", text, re.MULTILINE):
+        parse(
+            shlex.split(examples)[0], metrics={"top1": True, "mean_iou@ade20k": True, "wer": False}
+        )

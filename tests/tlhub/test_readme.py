@@ -64,6 +64,10 @@ def test_every_command_of_the_readme_exists(tlhub: Run) -> None:
         assert tlhub(command, "--help").returncode == 0
 
 
+def test_nothing_was_left_to_fill_in() -> None:
+    assert "@@" not in README
+
+
 def test_every_link_of_the_documents_leads_somewhere() -> None:
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):

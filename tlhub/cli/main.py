@@ -7,8 +7,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from catalog.errors import TlhubError
-from tlhub.cli import doctor, finetune, output, predict, pull, search, show
+from catalog.errors import TlhubError, UsageError
+from tlhub.cli import (
+    catalog,
+    compare,
+    doctor,
+    finetune,
+    output,
+    predict,
+    pull,
+    search,
+    show,
+    similar,
+)
 
 app = typer.Typer(
     name="tlhub",
@@ -18,8 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (search, show, pull, predict, finetune, doctor):
+for module in (search, show, compare, similar, pull, predict, finetune, doctor):
     app.command()(getattr(module, module.__name__.rpartition(".")[2]))
+app.add_typer(catalog.app, name="catalog")
 
 
 def _version(value: bool) -> None:
@@ -43,17 +55,23 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line and exit with the code that `catalog.errors` documents."""
-    output.log_warnings()
+    as_json = "--json" in sys.argv
+    output.prepare(as_json=as_json)
     try:
-        app()
+        # On its own, Typer prints its errors for people and exits.
+        code = app(standalone_mode=not as_json)
     except TlhubError as error:
-        output.fail(error, as_json="--json" in sys.argv)
-        sys.exit(error.exit_code)
-    except SystemExit as stop:  # how Typer leaves, Ctrl-C included
-        if stop.code == 130:
-            output.note("interrupted; nothing half-done was left in place")
-        raise
-    sys.exit(0)
+        output.fail(error, as_json=as_json)
+        code = error.exit_code
+    except typer.exceptions.TyperException as error:
+        wrong = UsageError(str(error) or type(error).__name__, hint="see --help")
+        output.fail(wrong, as_json=as_json)
+        code = wrong.exit_code
+    except SystemExit as stop:
+        code = stop.code
+    if code == 130:  # Ctrl-C
+        output.note("interrupted; nothing half-done was left in place")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,9 @@ ShowProgress = Annotated[
 
 
 def _complete(incomplete: str) -> list[str]:
-    from tlhub.api import open_catalog
+    from tlhub import api
 
-    return [
-        record.uid
-        for record in open_catalog().search(incomplete.partition("/")[2] or incomplete).items
-        if record.uid.startswith(incomplete)
-    ]
+    return [record.uid for record in api.catalog() if record.uid.startswith(incomplete)]
 
 
 Model = Annotated[
@@ -38,4 +34,12 @@ Model = Annotated[
         help="A uid of the catalog, a model or run folder, or an .onnx file.",
         autocompletion=_complete,
     ),
+]
+Uid = Annotated[
+    str,
+    typer.Argument(metavar="UID", help="A uid of the catalog.", autocompletion=_complete),
+]
+Uids = Annotated[
+    list[str],
+    typer.Argument(metavar="UID...", help="Uids of the catalog.", autocompletion=_complete),
 ]

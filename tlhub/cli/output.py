@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -111,10 +112,13 @@ def _bars() -> Iterator[Progress]:
 
     err = console(sys.stderr)
     steps = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        console=err,
     )
     transfer = Progress(
-        TextColumn("  {task.description}"),
+        TextColumn("  {task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -142,11 +146,17 @@ def _bars() -> Iterator[Progress]:
         yield report
 
 
-def log_warnings() -> None:
-    """Send what the libraries log, from warnings up, to stderr in one plain form."""
+def prepare(*, as_json: bool) -> None:
+    """Print any name whatever the terminal's encoding, and send what libraries log to stderr.
+
+    With ``as_json`` a warning is a JSON object too, in a line of its own.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs below that
     handler = logging.StreamHandler()
-    handler.setFormatter(_Plain())
+    handler.setFormatter(_Json() if as_json else _Plain())
     for name in ("catalog", "hub_client", "converters", "finetuning", "tlhub"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
@@ -156,3 +166,8 @@ def log_warnings() -> None:
 class _Plain(logging.Formatter):
     def format(self, entry: logging.LogRecord) -> str:
         return f"{entry.levelname.lower()}: {entry.getMessage()}"
+
+
+class _Json(logging.Formatter):
+    def format(self, entry: logging.LogRecord) -> str:
+        return json.dumps({entry.levelname.lower(): entry.getMessage()}, ensure_ascii=False)

@@ -1,0 +1,100 @@
+"""`tlhub catalog`: build, stats and plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlhub.cli import options, output
+from tlhub.cli.output import ProgressMode
+
+app = typer.Typer(help="Build the catalog, measure or plot what it knows.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The snapshot to write.")],
+    *,
+    inputs: Annotated[
+        Path | None,
+        typer.Option("--from", help="A folder with inputs that are here already."),
+    ] = None,
+    counts: Annotated[
+        Path | None,
+        typer.Option("--counts", help="Keeps counted parameters and MACs between builds."),
+    ] = None,
+    offline: options.Offline = False,
+    progress: options.ShowProgress = ProgressMode.auto,
+    json: options.Json = False,
+) -> None:
+    """Harvest the listed packages and files again: the same inputs give the same bytes."""
+    from tlhub import harvest
+    from tlhub.settings import Settings
+
+    settings = Settings.load(offline=offline or None)
+    with output.progress(progress) as report:
+        total = harvest.build(out, inputs, counts=counts, settings=settings, progress=report)
+    if json:
+        output.emit({"path": str(out), "records": total})
+    else:
+        output.line(f"{total:,} records")
+        output.line(str(out))
+
+
+@app.command()
+def stats(*, json: options.Json = False) -> None:
+    """Count, by source and overall, how many records know each thing."""
+    from catalog import coverage, snapshot
+
+    found = coverage.measure(snapshot.read())
+    if json:
+        output.emit(found)
+    else:
+        output.line(coverage.as_markdown(found))
+
+
+@app.command()
+def plot(
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The SVG file to write.")],
+    x: Annotated[
+        str, typer.Option("--x", help="params, gmacs, size or a metric of the data set.")
+    ] = "params",
+    y: Annotated[
+        str, typer.Option("--y", help="params, gmacs, size or a metric of the data set.")
+    ] = "top1",
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="The data set of the metrics.")
+    ] = "imagenet-1k",
+    task: Annotated[str | None, typer.Option("--task", help="Only models of this task.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Only models that it publishes.")
+    ] = None,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Plot one figure against another, with the models that no other beats in both."""
+    from catalog import plot as plots
+    from catalog.scatter import scatter
+    from tlhub import api
+
+    records = (
+        record
+        for record in api.catalog()
+        if task in (None, record.task)
+        and (source is None or any(u.startswith(f"{source}/") for u in (record.uid, *record.also)))
+    )
+    found = scatter(records, x, y, dataset)
+    plots.save(plots.draw(found), out)
+    if json:
+        front = [{"uid": p.record.uid, "x": p.x, "y": p.y} for p in found.front]
+        output.emit({"path": str(out), "models": len(found.points), "front": front})
+        return
+    if not quiet:
+        if found.otherwise:
+            output.note(f"{found.otherwise:,} models measured in another way are left out")
+        for point in found.front:
+            output.line(point.record.uid)
+    output.line(str(out))
