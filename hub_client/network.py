@@ -199,7 +199,7 @@ def _open(settings: HttpSettings) -> httpx2.Client:
         if settings.client_cert is not None:
             unchecked.load_cert_chain(settings.client_cert)
         # A transport of one's own is not given the environment's proxy.
-        proxy = settings.proxy or _proxy_for(host)
+        proxy = settings.proxy or _proxy_of(f"https://{host}")
         mounts[f"https://{host}"] = httpx2.HTTPTransport(verify=unchecked, proxy=proxy)
     return httpx2.Client(
         verify=context,
@@ -209,13 +209,6 @@ def _open(settings: HttpSettings) -> httpx2.Client:
         follow_redirects=False,
         headers={"User-Agent": "tlhub"},
     )
-
-
-def _proxy_for(host: str) -> str | None:
-    """The proxy that the environment names for HTTPS to this host."""
-    if urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get("https")
 
 
 def _trust(cert: Path | None) -> ssl.SSLContext:

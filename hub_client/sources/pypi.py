@@ -87,7 +87,7 @@ class PyPISource:
 
     @cached_property
     def _http(self) -> Http:
-        return Http(_settings(self._config))
+        return Http(http_settings(self._config))
 
     def find(self, wanted: Wanted) -> Path | None:
         """The member in the store."""
@@ -220,7 +220,8 @@ def _is_version(text: str) -> bool:
     return True
 
 
-def _settings(config: PipConfig) -> HttpSettings:
+def http_settings(config: PipConfig) -> HttpSettings:
+    """How pip would talk to its indexes."""
     credentials: dict[str, str] = {}
     for url in (*config.index_urls, *config.find_links):
         clean, authorization = split_credentials(url)
