@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord, Preprocess
 from converters import preprocess
+from converters.interface import EMBEDDING, LOGITS
 
-OUTPUTS = ("logits", "embedding")
+OUTPUTS = (LOGITS, EMBEDDING)
 
 
 class ImageClassifier(torch.nn.Module):

@@ -20,12 +20,9 @@ from onnx import TensorProto, helper
 from catalog.errors import ConversionError
 from converters import preprocess
 from converters.backbone import OUTPUTS, TorchBackbone
+from converters.interface import IMAGE, MAX_INLINE_BYTES, PIXEL_VALUES, PROBABILITIES
 
 OPSET = 20
-IMAGE, PIXEL_VALUES, PROBABILITIES = "image", "pixel_values", "probabilities"
-
-# A protobuf message ends at 2 GiB; the rest of the graph needs a little of it.
-MAX_INLINE_BYTES = (1 << 31) - (1 << 24)
 
 
 def export(backbone: TorchBackbone) -> onnx.ModelProto:

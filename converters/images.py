@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,43 +31,56 @@ def read_image(path: Path | str) -> RGB:
         DataError: it is no image of a known format, is truncated, or is absurdly large or long.
     """
     path = Path(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; what matters raises
-            with Image.open(path, formats=FORMATS) as image:
-                _check_size(image.width, image.height, str(path))
-                return _rgb(image, str(path))
-    except FileNotFoundError:
-        raise NotFoundError(f"there is no image at {path}") from None
-    except UnidentifiedImageError:
-        raise DataError(
-            f"{path} is not an image that can be read",
-            hint=f"formats read: {', '.join(FORMATS)}",
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is too large: {error}", hint="scale it down") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        # What Pillow's decoders raise for bytes that are cut short or corrupted.
-        raise DataError(
-            f"{path} cannot be read as an image: {error}", hint="is the file complete?"
-        ) from error
+    with _decoding(str(path)), Image.open(path, formats=FORMATS) as image:
+        _check_size(image.width, image.height, str(path))
+        return _rgb(image, str(path))
 
 
 def as_rgb(image: RGB | Image.Image, name: str = "the image") -> RGB:
     """A decoded image as uint8 (H, W, 3) RGB.
 
     Raises:
-        DataError: an array of another dtype or shape, or absurdly large or long.
+        DataError: an array of another dtype or shape, an image that cannot be decoded, or either
+            absurdly large or long.
     """
     if isinstance(image, Image.Image):
-        _check_size(image.width, image.height, name)
-        return _rgb(image, name)
+        with _decoding(name):
+            _check_size(image.width, image.height, name)
+            return _rgb(image, name)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise DataError(
             f"{name} is {image.dtype} {image.shape}, expected uint8 (height, width, 3) RGB"
         )
     _check_size(image.shape[1], image.shape[0], name)
     return image
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """What Pillow raises, as an error of ours."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; what matters raises
+            yield
+    except (DataError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no image at {name}") from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{name} is not an image that can be read",
+            hint=f"formats read: {', '.join(FORMATS)}",
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{name} is too large: {error}", hint="scale it down") from None
+    except Exception as error:
+        # Damaged bytes, those of EXIF above all, make Pillow raise anything: struct.error,
+        # TypeError, KeyError, ...
+        said = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise DataError(
+            f"{name} cannot be read as an image: {said}",
+            hint="is the file complete, and may you read it?",
+        ) from error
 
 
 def _check_size(width: int, height: int, name: str) -> None:

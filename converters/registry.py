@@ -31,17 +31,6 @@ class Framework(Protocol):
         """Other architectures that the same tensors may fit."""
 
 
-def register(name: str, module: str) -> None:
-    """Add a framework, implemented by the module of that import path.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    if name in FRAMEWORKS:
-        raise ValueError(f"framework {name!r} is registered already, as {FRAMEWORKS[name]}")
-    FRAMEWORKS[name] = module
-
-
 def framework_of(record: ModelRecord) -> Framework:
     """The framework of a record, imported.
 

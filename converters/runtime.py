@@ -6,7 +6,7 @@ and for a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, overload
 
@@ -18,14 +18,16 @@ from PIL import Image
 from catalog.errors import IntegrityError, NotFoundError, UsageError
 from converters.folder import ModelFolder
 from converters.images import as_rgb, read_image
-from converters.session import Device, open_sessions
+from converters.interface import EMBEDDING, PROBABILITIES
+from converters.session import Device, open_sessions, run
 
 if TYPE_CHECKING:
     import onnxruntime
 
 Photo = NDArray[np.uint8] | Image.Image | str | Path
 
-_BATCH = 16  # so many photos are decoded at a time
+# So many photos, and so many pixels of them, are decoded at a time.
+_BATCH, _BATCH_PIXELS = 16, 32_000_000
 
 
 class Prediction(NamedTuple):
@@ -61,7 +63,8 @@ class OnnxModel:
 
         Raises:
             NotFoundError: there is no model.
-            IntegrityError: a file is corrupted, cut short or missing.
+            IntegrityError: a file is missing, cut short or cannot be parsed; every byte is compared
+                by `ModelFolder.verify`.
             UnsafeError: it reads weights from outside its folder.
             UsageError: it is no image classifier of tlhub's, or ``device`` is not there.
         """
@@ -77,7 +80,7 @@ class OnnxModel:
         _check_interface(file, sessions)
         facts = sessions[-1].get_modelmeta().custom_metadata_map
         labels = labels or _labels(file, facts.get("tlhub.labels", "[]"))
-        classes = sessions[-1].get_outputs()[_names(sessions[-1]).index("probabilities")].shape[-1]
+        classes = sessions[-1].get_outputs()[_names(sessions[-1]).index(PROBABILITIES)].shape[-1]
         if labels and isinstance(classes, int) and len(labels) != classes:
             raise IntegrityError(f"{file} has {len(labels)} labels for {classes} classes")
         return cls(
@@ -116,7 +119,7 @@ class OnnxModel:
                 Prediction(self.labels[n] if self.labels else str(n), float(row[n]))
                 for n in np.argsort(-row, kind="stable")[:top]
             ]
-            for row in self._outputs(images, "probabilities")
+            for row in self._outputs(images, PROBABILITIES)
         ]
 
     def features(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -125,15 +128,14 @@ class OnnxModel:
         Raises:
             UsageError: the graph has no output ``embedding``.
         """
-        if "embedding" not in _names(self._sessions[-1]):
+        if EMBEDDING not in _names(self._sessions[-1]):
             raise UsageError(f"{self.uid} has no output `embedding`")
-        return self._outputs([image], "embedding")[0]
+        return self._outputs([image], EMBEDDING)[0]
 
     def _outputs(self, images: Sequence[Photo], output: str) -> list[NDArray[np.float32]]:
         """One output for each image; images of one size that lie near go through together."""
         rows: list[NDArray[np.float32]] = []
-        for start in range(0, len(images), _BATCH):
-            decoded = [_decode(image) for image in images[start : start + _BATCH]]
+        for decoded in _batches(images):
             found: dict[int, NDArray[np.float32]] = {}
             for shape in dict.fromkeys(image.shape for image in decoded):
                 places = [n for n, image in enumerate(decoded) if image.shape == shape]
@@ -145,14 +147,27 @@ class OnnxModel:
     def _run(self, images: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
         values = images
         for session in self._sessions[:-1]:
-            values = session.run(None, {session.get_inputs()[0].name: values})[0]
-        last = self._sessions[-1]
-        result: NDArray[np.float32] = last.run([output], {last.get_inputs()[0].name: values})[0]
-        return result
+            values = run(session, None, values)
+        return run(self._sessions[-1], output, values)
 
 
 def _decode(image: Photo) -> NDArray[np.uint8]:
     return read_image(image) if isinstance(image, (str, Path)) else as_rgb(image)
+
+
+def _batches(images: Iterable[Photo]) -> Iterator[list[NDArray[np.uint8]]]:
+    """The images decoded, as many at a time as memory should hold; at least one."""
+    batch: list[NDArray[np.uint8]] = []
+    pixels = 0
+    for image in map(_decode, images):
+        size = image.shape[0] * image.shape[1]
+        if batch and (len(batch) == _BATCH or pixels + size > _BATCH_PIXELS):
+            yield batch
+            batch, pixels = [], 0
+        batch.append(image)
+        pixels += size
+    if batch:
+        yield batch
 
 
 def _names(session: onnxruntime.InferenceSession) -> list[str]:
@@ -162,7 +177,7 @@ def _names(session: onnxruntime.InferenceSession) -> list[str]:
 def _check_interface(file: Path, sessions: Sequence[onnxruntime.InferenceSession]) -> None:
     inputs = sessions[0].get_inputs()
     kinds = [(item.type, len(item.shape)) for item in inputs]
-    if kinds != [("tensor(uint8)", 4)] or "probabilities" not in _names(sessions[-1]):
+    if kinds != [("tensor(uint8)", 4)] or PROBABILITIES not in _names(sessions[-1]):
         seen = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
         raise UsageError(
             f"{file} is no image classifier that tlhub can run: it takes {seen} and gives "

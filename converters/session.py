@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from catalog.errors import IntegrityError, UnsafeError, UsageError
+from numpy.typing import NDArray
+
+from catalog.errors import IntegrityError, TlhubError, UnsafeError, UsageError
+from converters.interface import PIXEL_VALUES
 
 if TYPE_CHECKING:
     import onnxruntime
+
+_log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -25,7 +32,8 @@ def open_sessions(
     """The sessions that run ``file`` one after the other, and the device of the last.
 
     On the CPU it is one. On a GPU there are two: CUDA's antialiased cubic ``Resize`` is wrong
-    (onnxruntime#25264), so that what comes before ``pixel_values`` runs on the CPU.
+    (onnxruntime#25264), so that what comes before ``pixel_values`` runs on the CPU. A graph
+    without a tensor of that name is for the CPU only.
 
     Raises:
         IntegrityError: the file is not a graph that ONNX Runtime can load.
@@ -41,9 +49,15 @@ def open_sessions(
         return [_open(file, file, _CPU, threads)], "cpu"
     if not cuda_driver():
         raise UsageError("there is no CUDA device on this machine", hint=_CUDA_HINT)
-    front, back = split(file)
-    sessions = [_open(file, front, _CPU, threads), _open(file, back, _CUDA, threads)]
-    # ONNX Runtime falls back to the CPU without an error: what it says it uses is the truth.
+    try:
+        front, back = split(file)
+        sessions = [_open(file, front, _CPU, threads), _open(file, back, _CUDA, threads)]
+    except (UsageError, IntegrityError) as error:
+        if device == "cuda":
+            raise
+        _log.info("on the CPU, since on the GPU: %s", error)
+        return [_open(file, file, _CPU, threads)], "cpu"
+    # ONNX Runtime opens it on the CPU without an error: what it says it uses is the truth.
     if _CUDA in sessions[1].get_providers():
         return sessions, "cuda"
     if device == "cuda":
@@ -76,19 +90,24 @@ def split(file: Path) -> tuple[bytes, bytes]:
 
     Raises:
         UsageError: it has no tensor of that name.
+        IntegrityError: it cannot be parsed.
     """
     import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.utils import Extractor
 
-    model = onnx.load(str(file))
-    if not any("pixel_values" in node.output for node in model.graph.node):
+    try:
+        model = onnx.load(str(file))
+    except DecodeError as error:
+        raise IntegrityError(f"{file} is not an ONNX graph: {error}", hint=_AGAIN) from error
+    if not any(PIXEL_VALUES in node.output for node in model.graph.node):
         raise UsageError(
-            f"{file} has no tensor `pixel_values`: where the preprocessing ends is unknown",
+            f"{file} has no tensor `{PIXEL_VALUES}`: where the preprocessing ends is unknown",
             hint="use --device cpu",
         )
     extractor = Extractor(model)
-    front = extractor.extract_model([item.name for item in model.graph.input], ["pixel_values"])
-    back = extractor.extract_model(["pixel_values"], [item.name for item in model.graph.output])
+    front = extractor.extract_model([item.name for item in model.graph.input], [PIXEL_VALUES])
+    back = extractor.extract_model([PIXEL_VALUES], [item.name for item in model.graph.output])
     back.metadata_props.extend(model.metadata_props)
     return front.SerializeToString(), back.SerializeToString()
 
@@ -103,7 +122,7 @@ def check_external_data(file: Path) -> None:
     if not _mentions(file, b"location"):  # the key every external tensor must have
         return
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from onnx.external_data_helper import _get_all_tensors, uses_external_data
 
     try:
@@ -138,30 +157,63 @@ def _open(
     file: Path, model: Path | bytes, provider: str, threads: int | None
 ) -> onnxruntime.InferenceSession:
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+    providers: list[str | tuple[str, dict[str, str]]] = [_CPU]
     if provider == _CUDA:
-        onnxruntime.preload_dlls()
+        providers.insert(0, (_CUDA, {"use_tf32": "0"}))  # TF32 has 10 bits of fp32's 23
     try:
-        return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model),
-            options,
-            providers=list(dict.fromkeys([provider, _CPU])),
-        )
-    except (
+        with redirect_stdout(sys.stderr):  # ONNX Runtime prints what fails
+            if provider == _CUDA:
+                onnxruntime.preload_dlls()
+            session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else str(model), options, providers=providers
+            )
+    except _failures() as error:
+        lines = str(error).strip().splitlines()
+        raise IntegrityError(
+            f"{file} cannot be loaded by ONNX Runtime: {lines[0]}", hint=_AGAIN
+        ) from error
+    session.disable_fallback()  # a run that fails on the GPU is no silent run on the CPU
+    return session
+
+
+def run(
+    session: onnxruntime.InferenceSession, output: str | None, values: NDArray[Any]
+) -> NDArray[Any]:
+    """One output (by default the first) of a session with one input.
+
+    Raises:
+        TlhubError: ONNX Runtime fails, for want of memory for example.
+    """
+    try:
+        result: NDArray[Any] = session.run(
+            [output] if output else None, {session.get_inputs()[0].name: values}
+        )[0]
+    except _failures() as error:
+        device = session.get_providers()[0].removesuffix("ExecutionProvider")
+        lines = str(error).strip().splitlines()
+        raise TlhubError(
+            f"ONNX Runtime fails on the {device}, given {values.dtype} {values.shape}: {lines[0]}",
+            hint="fewer or smaller images, or another --device",
+        ) from error
+    return result
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a graph that it cannot load or run."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.EPFail,
         state.Fail,
         state.InvalidArgument,
         state.InvalidGraph,
         state.InvalidProtobuf,
         state.NotImplemented,
         state.RuntimeException,
-    ) as error:
-        lines = str(error).strip().splitlines()
-        raise IntegrityError(
-            f"{file} cannot be loaded by ONNX Runtime: {lines[0]}", hint=_AGAIN
-        ) from error
+    )

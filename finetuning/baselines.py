@@ -31,7 +31,8 @@ def random_weights(record: ModelRecord, seed: int) -> Extractor:
 
     Opening it raises ConversionError where torch has no such architecture.
     """
-    key = key_of("random", version("torch"), str(seed), encode(record).decode())
+    versions = [version(name) for name in ("torch", "torchvision", "timm")]
+    key = key_of("random", *versions, str(seed), encode(record).decode())
     return Extractor(key, lambda: _random(record, seed))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from pathlib import Path
 
 from catalog.record import License
 from converters.folder import Manifest
-from finetuning.evaluation import Metrics
+from finetuning.evaluation import BASELINES, Metrics
 
 # Of the SPDX identifiers, those that the hubs know in lower case; the rest are `other`.
 _HUB_LICENSES = frozenset(
@@ -16,11 +19,11 @@ _HUB_LICENSES = frozenset(
 
 USAGE = {
     "The command": """\
-tlhub predict {path} photo.jpg""",
+tlhub predict {argument} photo.jpg""",
     "Python": """\
 import tlhub
 
-model = tlhub.load("{path}")
+model = tlhub.load({folder})
 for label, score in model("photo.jpg"):
     print(label, score)""",
     "ONNX Runtime alone": """\
@@ -29,7 +32,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-session = onnxruntime.InferenceSession("{path}/model.onnx", providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession({file}, providers=["CPUExecutionProvider"])
 labels = json.loads(session.get_modelmeta().custom_metadata_map["tlhub.labels"])
 photo = np.asarray(Image.open("photo.jpg").convert("RGB"))  # uint8, any size
 [scores] = session.run(["probabilities"], {{"image": photo[None]}})
@@ -39,12 +42,33 @@ print(labels[scores[0].argmax()], scores[0].max())""",
 
 def usage(path: str) -> dict[str, str]:
     """Title and code of each way to run the model in the folder ``path``."""
-    return {title: code.format(path=path) for title, code in USAGE.items()}
+    literals = {"folder": _literal(path), "file": _literal(f"{path}/model.onnx")}
+    return {
+        title: code.format(argument=shlex.quote(path), **literals) for title, code in USAGE.items()
+    }
+
+
+def _literal(text: str) -> str:
+    """A string as Python reads it, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, on one line, anywhere within or at the start of one."""
+    text = re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"^(\d*)([-+#=.):])", r"\1\\\2", text)  # what begins a list or a heading
+
+
+def fenced(code: str, language: str) -> str:
+    """A block of code, its fence longer than any in it."""
+    longest = max(map(len, re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{code}\n{fence}"
 
 
 def write(file: Path, manifest: Manifest, metrics: Metrics) -> None:
     """The card of a run."""
-    from finetuning.report import BASELINES, environment
+    from finetuning.report import environment
 
     text = (
         environment()

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -92,6 +93,17 @@ class Split:
     given: bool  # the folder said so itself
 
 
+def check_folder(root: Path) -> None:
+    """Raise early what `read_folder` would: no file is opened, so that it takes no time.
+
+    Raises:
+        DataError: there is no such folder, it holds fewer than two classes, a class is empty or
+            its name cannot be a label, or `train/` and `test/` do not have the same classes.
+    """
+    with _reading(root):
+        _classes(root, _listing(root, []))
+
+
 def read_folder(root: Path) -> Dataset:
     """The labelled images under ``root``, every file hashed, none decoded yet.
 
@@ -102,26 +114,18 @@ def read_folder(root: Path) -> Dataset:
         DataError: there is no such folder, it holds fewer than two classes, a class is empty or
             its name cannot be a label, or `train/` and `test/` do not have the same classes.
     """
-    if not root.is_dir():
-        seen = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"the data folder {root} {seen}", hint="give a folder of class folders")
     skipped: list[Skipped] = []
-    files: dict[tuple[Part | None, str], list[Path]] = defaultdict(list)
-    try:
-        for folder, part in _parts(root, skipped):
-            for name, images in _class_folders(folder, root, skipped):
-                files[part, name] += images
+    with _reading(root):
+        files = _listing(root, skipped)
         classes = _classes(root, files)
         photos = [
             Photo(path, _name(path, root), classes.index(name), sha256_of(path), part)
             for (part, name), images in files.items()
             for path in images
         ]
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or root} cannot be read: {error.strerror}",
-            hint="check who may read it",
-        ) from error
+    held = {name for part, name in files if part == "test"}
+    if held and (missing := set(classes) - held):
+        _log.warning("nothing is held out of these classes: %s", _some(sorted(missing)))
     usable = _without_conflicts(photos, skipped)
     reasons = Counter(item.reason for item in skipped)
     for reason, count in reasons.items():
@@ -181,6 +185,29 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+@contextmanager
+def _reading(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root} cannot be read: {error.strerror}",
+            hint="check who may read it",
+        ) from error
+
+
+def _listing(root: Path, skipped: list[Skipped]) -> dict[tuple[Part | None, str], list[Path]]:
+    """The image files of each part and class."""
+    if not root.is_dir():
+        seen = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"the data folder {root} {seen}", hint="give a folder of class folders")
+    files: dict[tuple[Part | None, str], list[Path]] = defaultdict(list)
+    for folder, part in _parts(root, skipped):
+        for name, images in _class_folders(folder, root, skipped):
+            files[part, name] += images
+    return files
+
+
 def _parts(root: Path, skipped: list[Skipped]) -> list[tuple[Path, Part | None]]:
     """The folders that hold class folders, with the part each stands for."""
     folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not _hidden(path)]
@@ -228,8 +255,6 @@ def _classes(root: Path, files: Iterable[tuple[Part | None, str]]) -> tuple[str,
             f"{root} has classes to test that nothing can be learned of: {_some(sorted(unknown))}",
             hint="add them to train/, or delete them from the test part",
         )
-    if held and (missing := learned - held):
-        _log.warning("nothing is held out of these classes: %s", _some(sorted(missing)))
     if len(learned) < 2:
         seen = f"only one class folder, {learned.pop()!r}" if learned else "no class folders"
         raise DataError(

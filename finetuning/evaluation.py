@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from converters.folder import Parity
+from converters.interface import PROBABILITIES
 from converters.runtime import OnnxModel
 from converters.session import Device
 from finetuning.data import Photo, Skipped
-from finetuning.graph import PROBABILITIES
 from finetuning.heads import Labels, fit
 
 SCHEMA_VERSION = 1
+
+# What a model is measured against, in words.
+BASELINES = {
+    "majority": "always the most frequent class",
+    "pixels": "32 x 32 pixels, no network",
+    "random_weights": "the same network, random weights",
+}
+
 _FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 _REPEATS = 3
 
@@ -74,7 +82,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     interval: tuple[float, float]  # 95 %
     n_train: int
     n_test: int
-    baselines: Mapping[str, float | None]  # majority, pixels, random_weights
+    baselines: Mapping[str, float | None]  # by the keys of BASELINES
     baselines_absent: Mapping[str, str]  # why one of them is None
     onnx_agreement: float  # held-out images on which the file and the fitted head agree
     classes: tuple[ClassResult, ...]
@@ -149,7 +157,7 @@ def parity(seen: NDArray[np.float64], logits: NDArray[np.float64]) -> Parity:
         top5_agreement=agreement(5),
         photo_max_rel_diff=difference,
         outputs={PROBABILITIES: difference},
-        batch_sizes=(1,),
+        batch_sizes=(),  # `predict` groups the photos by their sizes
         photos=len(seen),
     )
 

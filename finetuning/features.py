@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.disk import writing
-from catalog.errors import DataError, NotFoundError
+from catalog.errors import DataError, NotFoundError, TlhubError
 from converters.images import read_image
 from finetuning.data import Photo, Skipped
 
@@ -37,7 +36,9 @@ _SHARD = 256  # images; so many are computed again after a kill, at most
 class Extractor:
     """A way from an image uint8 (H, W, 3) to features float32 (D,), opened when first needed."""
 
-    key: str  # in hex; the same key gives the same features
+    # In hex; the same key gives the same features of the same pixels: weights, preprocessing, and
+    # the library and device that compute are all in it.
+    key: str
     open: Callable[[], Extract]
 
 
@@ -48,7 +49,6 @@ class Features:
     arrays: dict[str, dict[str, NDArray[np.float32]]]  # extractor -> sha256 of the image -> (D,)
     unreadable: list[Skipped] = field(default_factory=list)
     extracted: dict[str, int] = field(default_factory=dict)  # extractor -> images not in the cache
-    seconds: dict[str, float] = field(default_factory=dict)  # extractor -> seconds, opening it too
 
     def of(self, name: str, photos: Sequence[Photo]) -> NDArray[np.float32]:
         """The features float32 (N, D) of photos that could be read.
@@ -84,7 +84,6 @@ def extract(
     stores = {name: _Store(cache / item.key) for name, item in extractors.items()}
     features = Features({name: store.known for name, store in stores.items()})
     features.extracted = dict.fromkeys(extractors, 0)
-    features.seconds = dict.fromkeys(extractors, 0.0)
     opened: dict[str, Extract] = {}
     with writing(cache):
         for done, photo in enumerate(photos, 1):
@@ -92,15 +91,13 @@ def extract(
             if missing:
                 try:
                     image = read_image(photo.path)
-                except (DataError, NotFoundError, PermissionError) as error:
+                except (DataError, NotFoundError) as error:
                     features.unreadable.append(Skipped(photo.name, _reason(error, photo.path)))
                     continue
                 for name in missing:
-                    start = time.perf_counter()
                     if name not in opened:
                         opened[name] = extractors[name].open()
                     stores[name].add(photo.sha256, opened[name](image))
-                    features.seconds[name] += time.perf_counter() - start
                     features.extracted[name] += 1
             if done % 50 == 0 or done == len(photos):
                 progress(f"features of {done} of {len(photos)} images")
@@ -137,26 +134,20 @@ class _Store:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         name = key_of(*self._new)[:32]
-        with tempfile.NamedTemporaryFile(
-            dir=self.folder, prefix=f".{name}.", delete=False
-        ) as stream:
-            try:
-                np.savez(
-                    stream,
-                    allow_pickle=False,
-                    keys=np.array(self._new),
-                    features=np.stack([self.known[key] for key in self._new]),
-                )
+        values = np.stack([self.known[key] for key in self._new])
+        descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                np.savez(stream, allow_pickle=False, keys=np.array(self._new), features=values)
                 stream.flush()
                 os.fsync(stream.fileno())
-                Path(stream.name).replace(self.folder / f"{name}.npz")
-            except BaseException:
-                Path(stream.name).unlink(missing_ok=True)
-                raise
+            Path(temporary).replace(self.folder / f"{name}.npz")
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
         self._new.clear()
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: TlhubError, path: Path) -> str:
     """Why, without the path, which is said already."""
-    text = str(error.strerror) if isinstance(error, OSError) else str(error)
-    return text.removeprefix(f"{path} ")
+    return error.message.removeprefix(f"{path} ")

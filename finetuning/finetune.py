@@ -27,7 +27,7 @@ from safetensors.numpy import save
 
 from catalog.errors import ConversionError, UsageError
 from catalog.record import Evaluation, ModelRecord, Provenance, SourceDataset
-from converters.folder import LABELS, MANIFEST, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, Parity
+from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, Parity
 from converters.preprocess import description
 from converters.session import Device
 from finetuning import baselines, card, evaluation, graph, heads, report
@@ -59,7 +59,8 @@ def finetune(
 
     ``data`` is a folder of class folders (`finetuning.data`), ``cache`` where features are kept
     between runs, ``command`` what the user typed, for the record. After a failure, kill -9
-    included, ``out`` is what it was before. The same data and seed give the same weights.
+    included, ``out`` is what it was before. On one machine and device the same data and seed give
+    the same weights.
 
     Raises:
         DataError: the data cannot be used.
@@ -68,7 +69,7 @@ def finetune(
             not compute what was fitted.
         StorageError: ``out`` or ``cache`` cannot be written.
     """
-    _check_place(model, data, out, replace)
+    _check_place(model, data, out)
 
     def fill(folder: Path) -> Manifest:
         clock = _Clock(progress)
@@ -139,7 +140,7 @@ def finetune(
         manifest = _manifest(record, dataset, metrics, parity)
         progress("writing the report")
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(metrics)) + b"\n")
-        report.write(folder / "report.html", manifest, metrics, dataset)
+        report.write(folder / "report.html", out, manifest, metrics, dataset)
         card.write(folder / "README.md", manifest, metrics)
         return manifest
 
@@ -173,7 +174,7 @@ class _Clock:
         self.seconds[step] = round(time.perf_counter() - start, 3)
 
 
-def _check_place(model: ModelFolder, data: Path, out: Path, replace: bool) -> None:
+def _check_place(model: ModelFolder, data: Path, out: Path) -> None:
     place, root, base = out.resolve(), data.resolve(), model.path.resolve()
     if place.is_relative_to(root) or root.is_relative_to(place):
         raise UsageError(
@@ -182,10 +183,6 @@ def _check_place(model: ModelFolder, data: Path, out: Path, replace: bool) -> No
         )
     if base.is_relative_to(place):
         raise UsageError(f"the run {out} would replace the model it starts from")
-    if replace and out.exists() and not (out / MANIFEST).exists():
-        raise UsageError(
-            f"{out} is no run of tlhub's, and is not replaced", hint="choose another place"
-        )
 
 
 def _choose(

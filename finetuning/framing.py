@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import onnx
+import onnxruntime
 
 from catalog.record import Preprocess
 from converters.folder import ModelFolder, sha256_of
@@ -39,16 +40,15 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
 
     Raises:
         ConversionError: the backbone has no embedding to put a head on.
+        UsageError: ``device`` is not there.
     """
     network = graph.load(base.onnx)
     record = base.manifest.record
     own = record.preprocess
-    sha256 = sha256_of(base.onnx)
+    model = OnnxModel.open(base.onnx, device=device)  # says which device `auto` is
+    parts = (sha256_of(base.onnx), f"onnxruntime {onnxruntime.__version__}", model.device)
     as_trained = Framing(
-        AS_TRAINED,
-        network,
-        own,
-        Extractor(sha256, lambda: OnnxModel.open(base.onnx, device=device).features),
+        AS_TRAINED, network, own, Extractor(key_of(*parts), lambda: model.features)
     )
     size = record.input_size
     if own is None or size is None or len(size) != 3 or not graph.has_pixel_values(network):
@@ -57,9 +57,9 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
     if whole == own:
         return (as_trained,)
     changed = graph.reframe(network, whole, (size[1], size[2]))
-    key = key_of(sha256, msgspec.json.encode(whole).decode())
+    key = key_of(*parts, msgspec.json.encode(whole).decode())
     return as_trained, Framing(
-        WHOLE, changed, whole, Extractor(key, lambda: _features(changed, device))
+        WHOLE, changed, whole, Extractor(key, lambda: _features(changed, model.device))
     )
 
 

@@ -11,12 +11,16 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from catalog.errors import ConversionError, IntegrityError
 from catalog.record import Preprocess
+from converters.interface import (
+    EMBEDDING,
+    IMAGE,
+    LOGITS,
+    MAX_INLINE_BYTES,
+    PIXEL_VALUES,
+    PROBABILITIES,
+)
 from converters.preprocess import onnx_nodes
 from finetuning.heads import LinearHead
-
-IMAGE, PIXEL_VALUES, EMBEDDING = "image", "pixel_values", "embedding"
-LOGITS, PROBABILITIES = "logits", "probabilities"
-_MAX_BYTES = (1 << 31) - (1 << 24)  # what one protobuf message holds, and room for a head
 
 
 def load(file: Path) -> onnx.ModelProto:
@@ -28,7 +32,7 @@ def load(file: Path) -> onnx.ModelProto:
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    if file.stat().st_size > _MAX_BYTES:
+    if file.stat().st_size > MAX_INLINE_BYTES:
         raise ConversionError(f"{file} is over 2 GB, which cannot be given a new head yet")
     try:
         model = onnx.load(str(file))

@@ -63,8 +63,8 @@ def fit(
 ) -> LinearHead:
     """A head for features (N, D) and labels (N,), in which every class from 0 on occurs.
 
-    Without a ``strength`` the one with the least cross-validated log loss is taken. The same data
-    and seed give the same bytes, on however many cores: it is computed on one.
+    Without a ``strength`` the one with the least cross-validated log loss is taken. On one machine
+    the same data and seed give the same bytes, on however many cores: it is computed on one.
     """
     with threadpool_limits(1):
         return _fit(x, y, seed, strength)

@@ -16,19 +16,13 @@ from PIL import Image
 from converters.folder import Manifest
 from converters.images import read_image
 from finetuning import card
-from finetuning.data import Dataset
-from finetuning.evaluation import CurvePoint, Metrics
+from finetuning.data import Dataset, printable
+from finetuning.evaluation import BASELINES, CurvePoint, Metrics
 
 _MISTAKES = 12
 _THUMBNAIL = 176
 _MATRIX = 40  # classes; beyond, the confusion matrix is a list of the commonest confusions
 _PAIRS = 20
-
-BASELINES = {
-    "majority": "always the most frequent class",
-    "pixels": "32 x 32 pixels, no network",
-    "random_weights": "the same network, random weights",
-}
 
 
 @dataclass(frozen=True)
@@ -45,24 +39,24 @@ class Curve:
 
 @cache
 def environment() -> jinja2.Environment:
-    """The templates of this package; every value is escaped."""
+    """The templates of this package; in HTML every value is escaped."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    env.filters |= {"escaped": card.escaped, "fenced": card.fenced}
     env.filters["percent"] = lambda value: "n/a" if value is None else f"{100 * value:.1f} %"
     return env
 
 
-def write(file: Path, manifest: Manifest, metrics: Metrics, data: Dataset) -> None:
-    """The report of a run, with its worst mistakes as small pictures inside."""
+def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dataset) -> None:
+    """The report of the run at ``out``, with its worst mistakes as small pictures inside."""
     paths = {photo.name: photo.path for photo in data.photos}
     beside = {name: value for name, value in metrics.baselines.items() if value is not None}
     best = max(beside, key=lambda name: beside[name])
-    name = manifest.uid.removeprefix("run/")
     html = (
         environment()
         .get_template("report.html")
@@ -70,7 +64,7 @@ def write(file: Path, manifest: Manifest, metrics: Metrics, data: Dataset) -> No
             manifest=manifest,
             record=manifest.record,
             metrics=metrics,
-            name=name,
+            name=manifest.uid.removeprefix("run/"),
             folder=manifest.record.source_datasets[-1].id,
             names=BASELINES,
             best=best,
@@ -80,7 +74,7 @@ def write(file: Path, manifest: Manifest, metrics: Metrics, data: Dataset) -> No
             confusions=confusions(metrics)[:_PAIRS],
             mistakes=[(item, picture(paths[item.file])) for item in metrics.mistakes[:_MISTAKES]],
             skipped=skipped(metrics),
-            usage=card.usage(f"runs/{name}"),
+            usage=card.usage(printable(str(out))),
             license=card.license_name(manifest.record.license),
             seconds=sum(metrics.seconds.values()),
         )

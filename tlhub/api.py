@@ -140,9 +140,11 @@ def finetune(
         DataError: the data cannot be used as they are.
         UsageError: ``out`` exists and ``force`` was not asked for.
     """
+    from finetuning.data import check_folder
     from finetuning.finetune import finetune as run
 
     settings = settings or Settings.load()
+    check_folder(Path(data))  # before minutes of work on the model
     return run(
         pull(str(model), settings=settings, progress=progress),
         Path(data),

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from catalog.errors import IntegrityError, UnsafeError, UsageError
+from converters import session
 from converters.export import save
 from converters.runtime import OnnxModel
 
@@ -92,6 +93,13 @@ def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(tmp_path):
     assert loaded(np.full((2, 2, 3), 9, np.uint8), top=1)[0].label == "2"
 
 
+@pytest.fixture(params=[False, True], ids=["no driver", "driver"])
+def driver(request, monkeypatch):
+    """With a driver of CUDA there, a graph is taken apart before it is opened."""
+    monkeypatch.setattr(session, "cuda_driver", lambda: request.param)
+
+
+@pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x00" * 100, b"<html>location</html>"])
 def test_what_is_no_graph_is_said(content, tmp_path):
     (tmp_path / "x.onnx").write_bytes(content)
@@ -99,6 +107,7 @@ def test_what_is_no_graph_is_said(content, tmp_path):
         OnnxModel.open(tmp_path / "x.onnx")
 
 
+@pytest.mark.usefixtures("driver")
 def test_every_truncation_is_said(tmp_path):
     content = _classifier().SerializeToString()
     file = tmp_path / "x.onnx"

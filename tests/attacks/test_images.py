@@ -70,6 +70,31 @@ def test_flipped_bytes_give_an_image_or_a_data_error(tmp_path):
             _decodes_or_is_refused(tmp_path / "damaged", bytes(damaged))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_flipped_bytes_of_exif_give_an_image_or_a_data_error(suffix, tmp_path):
+    random = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E], exif[0x011A] = 6, "a photo", 72.0
+    Image.new("RGB", (4, 4), "red").save(tmp_path / f"whole.{suffix}", exif=exif)
+    content = (tmp_path / f"whole.{suffix}").read_bytes()
+    [start] = [n for n in range(len(content)) if content[n:].startswith((b"II*\0", b"MM\0*"))][:1]
+    for _ in range(500):
+        damaged = bytearray(content)
+        for place in random.integers(start, min(len(content), start + 120), 3):
+            damaged[place] = random.integers(0, 256)
+        _decodes_or_is_refused(tmp_path / "damaged", bytes(damaged))
+
+
+def test_damaged_exif_of_an_image_that_is_open_is_refused():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0128] = 6, 2
+    image = Image.new("RGB", (4, 4))
+    # The resolution's unit, a number, said to be text.
+    image.info["exif"] = exif.tobytes().replace(b"\x01\x28\0\x03", b"\x01\x28\0\x02")
+    with pytest.raises(DataError, match="the image cannot be read"):
+        as_rgb(image)
+
+
 def test_formats_that_can_run_programs_or_are_not_listed_are_refused(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "x.eps")
     Image.new("RGB", (8, 8)).save(tmp_path / "x.ppm")

@@ -9,10 +9,11 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from catalog.errors import ConversionError, IntegrityError, UnsafeError
+from catalog.errors import ConversionError, IntegrityError, TlhubError, UnsafeError
 from converters import weights
 
 
@@ -117,6 +118,27 @@ def test_every_truncation_is_corruption(kind, tmp_path):
         file.write_bytes(content[:length])
         with pytest.raises(IntegrityError, match="cut"):
             weights.read(file)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_flipped_bytes_give_tensors_or_an_error_of_ours(kind, tmp_path):
+    random, file = np.random.default_rng(0), tmp_path / "damaged"
+    state = {"a.weight": torch.ones(3, 4), "b": torch.ones(2)}
+    if kind == "safetensors":
+        weights.write(state, file)
+    else:
+        torch.save(state, file, _use_new_zipfile_serialization=kind == "zip")
+    content, messages = file.read_bytes(), []
+    for _ in range(700):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 3):
+            damaged[place] = random.choice(np.frombuffer(b"(.)}tRbuqXKc0\x00\xff", np.uint8))
+        file.write_bytes(damaged)
+        try:
+            weights.read(file)
+        except TlhubError as error:
+            messages.append(error.message)
+    assert not [message for message in messages if "weights_only=False" in message]
 
 
 @pytest.mark.parametrize("header", [2**63, 2**31, 0, 200])

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -12,6 +13,7 @@ from catalog.errors import (
     DataError,
     IntegrityError,
     NotFoundError,
+    TlhubError,
     UsageError,
 )
 from converters import session
@@ -54,6 +56,22 @@ def test_calling_with_one_and_with_many(model, photos):
         model("nowhere.jpg")
     with pytest.raises(DataError):
         model(china / 255)
+
+
+def test_large_photos_go_through_a_few_at_a_time(tiny_model, monkeypatch):
+    """Sixteen photos of 12 megapixels are 576 MB decoded, and several times that inside."""
+    model = OnnxModel.open(tiny_model.path, device="cpu")
+    seen = []
+
+    def ran(images, _output):
+        seen.append(len(images))
+        return np.zeros((len(images), 12), np.float32)
+
+    monkeypatch.setattr(model, "_run", ran)
+    small, large = np.zeros((10, 10, 3), np.uint8), np.zeros((3000, 4000, 3), np.uint8)
+    huge = np.zeros((6000, 6000, 3), np.uint8)
+    assert len(model.predict([large] * 5 + [huge] + [small] * 20)) == 26
+    assert seen == [2, 2, 1, 1, 16, 4]
 
 
 def test_features_are_the_embedding(model, tiny_model, photos):
@@ -116,6 +134,52 @@ def test_onnx_runtime_falling_back_to_the_cpu_is_not_taken_for_cuda(tiny_model, 
     with pytest.raises(UsageError, match="cannot use the CUDA device"):
         OnnxModel.open(tiny_model.path, device="cuda")
     assert OnnxModel.open(tiny_model.path, device="auto").device == "cpu"
+
+
+def test_a_graph_that_cannot_be_split_runs_on_the_cpu_unless_cuda_is_asked_for(
+    tiny_model, photos, tmp_path, monkeypatch
+):
+    graph = onnx.load(tiny_model.onnx)
+    for node in graph.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["x" if name == "pixel_values" else name for name in names]
+    del graph.graph.value_info[:]
+    onnx.save(graph, tmp_path / "lone.onnx")
+    monkeypatch.setattr(session, "cuda_driver", lambda: True)
+    lone = OnnxModel.open(tmp_path / "lone.onnx")
+    assert lone.device == "cpu"
+    assert lone(photos["china.jpg"])
+    with pytest.raises(UsageError, match="no tensor `pixel_values`"):
+        OnnxModel.open(tmp_path / "lone.onnx", device="cuda")
+
+
+def test_on_cuda_nothing_goes_to_stdout_falls_back_later_or_rounds_to_tf32(
+    tiny_model, monkeypatch, capsys
+):
+    """As far as it can be told without a GPU: what ONNX Runtime is asked for."""
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, model, options, providers):
+            sys.stdout.write("*************** EP Error ***************")
+            asked.append(providers)
+            super().__init__(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(session, "cuda_driver", lambda: True)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write("no libcudnn"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    opened, device = session.open_sessions(tiny_model.onnx, "auto", 1)
+    assert device == "cpu"
+    assert asked[1] == [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+    assert not opened[0]._enable_fallback
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "libcudnn" in captured.err
+
+
+def test_a_run_that_fails_is_said_with_what_it_was_given(model, monkeypatch):
+    with pytest.raises(TlhubError, match=r"fails on the CPU, given uint8 \(1, 0, 4, 3\)"):
+        model._run(np.zeros((1, 0, 4, 3), np.uint8), "probabilities")
 
 
 def test_in_two_halves_it_computes_the_same(tiny_model, model, photos):

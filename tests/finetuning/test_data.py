@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import DataError, UsageError
-from finetuning.data import Skipped, read_folder, split
+from finetuning.data import Skipped, check_folder, read_folder, split
 
 
 def put(root: Path, *names: str) -> Path:
@@ -58,16 +58,28 @@ def test_classes_are_folders_and_what_is_left_out_is_named(tmp_path: Path) -> No
 def test_unusable_folders_are_refused_with_a_next_step(
     tmp_path: Path, files: list[str], message: str
 ) -> None:
-    with pytest.raises(DataError, match=message) as caught:
-        read_folder(put(tmp_path, *files))
-    assert caught.value.hint
+    put(tmp_path, *files)
+    for read in (check_folder, read_folder):
+        with pytest.raises(DataError, match=message) as caught:
+            read(tmp_path)
+        assert caught.value.hint
 
 
 def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        read_folder(tmp_path / "none")
-    with pytest.raises(DataError, match="is a file"):
-        read_folder(put(tmp_path, "file") / "file")
+    put(tmp_path, "file")
+    for read in (check_folder, read_folder):
+        with pytest.raises(DataError, match="does not exist"):
+            read(tmp_path / "none")
+        with pytest.raises(DataError, match="is a file"):
+            read(tmp_path / "file")
+
+
+def test_checking_a_folder_reads_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "a/1.png", "b/1.png")
+    monkeypatch.delattr("pathlib.Path.open")
+    check_folder(tmp_path)
+    with pytest.raises(AttributeError):
+        read_folder(tmp_path)
 
 
 def test_file_names_that_are_no_utf8_can_be_written_down(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from converters import session
+from converters.folder import ModelFolder
 from finetuning.data import read_folder
 from finetuning.features import Extractor, Features, extract
+from finetuning.framing import framings
 
 Make = Callable[..., Path]
 
@@ -68,6 +72,43 @@ def test_what_a_killed_run_had_written_is_not_computed_again(
     after = Counting()
     run(after, data, cache)
     assert after.images == 4  # two shards of three were there
+
+
+def test_a_shard_is_closed_before_it_gets_its_name(
+    make_data: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows renames no open file."""
+    rename = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        opened = list(Path("/proc/self/fd").iterdir())
+        assert self not in [fd.readlink() for fd in opened if fd.is_symlink()]
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    run(Counting(), make_data({"a": 2, "b": 2}), tmp_path / "cache")
+    assert [path.suffix for path in (tmp_path / "cache/key").iterdir()] == [".npz"]
+
+
+def test_what_a_key_names_are_weights_library_and_device(
+    tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys() -> list[str]:
+        return [way.extractor.key for way in framings(tiny, "auto")]
+
+    cpu = keys()
+    assert cpu == keys()
+    assert len(set(cpu)) == 2
+    monkeypatch.setattr("onnxruntime.__version__", "0.0")
+    other_version = keys()
+    monkeypatch.undo()
+    sessions = session.open_sessions
+
+    def on_cuda(*arguments: Any) -> Any:
+        return sessions(*arguments)[0], "cuda"
+
+    monkeypatch.setattr("converters.runtime.open_sessions", on_cuda)
+    assert len({*cpu, *other_version, *keys()}) == 6
 
 
 def test_a_damaged_cache_is_said_and_computed_again(

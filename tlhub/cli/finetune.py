@@ -77,6 +77,8 @@ def _facts(run: ModelFolder) -> Mapping[str, Any]:
 def _print(run: ModelFolder) -> None:
     from rich.table import Table
 
+    from finetuning.evaluation import BASELINES
+
     metrics = _facts(run)["metrics"]
     table = Table(box=None, pad_edge=False)
     table.add_column("held-out accuracy", style="bold")
@@ -86,9 +88,10 @@ def _print(run: ModelFolder) -> None:
     table.add_row(
         "this model", f"{metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
     )
-    for key, name in _BASELINES.items():
-        if key in metrics["baselines"]:
-            table.add_row(name, f"{metrics['baselines'][key]:.1%}", "")
+    for key, name in BASELINES.items():
+        accuracy = metrics["baselines"].get(key)
+        if accuracy is not None:
+            table.add_row(name, f"{accuracy:.1%}", "")
     output.show(table)
     output.line(
         f"{metrics['n_train']} images to learn from, {metrics['n_test']} held out, "
@@ -96,10 +99,3 @@ def _print(run: ModelFolder) -> None:
     )
     output.line(f"report: {run.path / 'report.html'}")
     output.line(str(run.path))
-
-
-_BASELINES = {
-    "random_weights": "the same with random weights",
-    "pixels": "raw pixels, logistic regression",
-    "majority": "always the most common class",
-}

@@ -84,11 +84,11 @@ def _print(folder: ModelFolder) -> None:
         table.add_row(name, f"{megabytes(entry.size_bytes)}  sha256 {entry.sha256}")
     if manifest.parity is not None:
         p = manifest.parity
+        batches = f" on batches of {', '.join(map(str, p.batch_sizes))}" if p.batch_sizes else ""
         table.add_row(
             "parity",
-            f"max relative difference {p.max_rel_diff:.1e} against {p.reference} on batches of "
-            f"{', '.join(map(str, p.batch_sizes))}; the same top-1 on {p.top1_agreement:.0%} of "
-            f"{p.photos} photos",
+            f"max relative difference {p.max_rel_diff:.1e} against {p.reference}{batches}; "
+            f"the same top-1 on {p.top1_agreement:.0%} of {p.photos} photos",
         )
     output.show(table)
     output.line(str(folder.path))
