@@ -55,6 +55,9 @@ def test_every_python_example_runs(folder: Path, home: Path, tlhub: Run) -> None
         printed.append(done.stdout)
     assert printed[0].splitlines()[-1] == "tiger cat"
     assert "coffee" in printed[1]
+    run = tlhub("pull", folder / "runs" / "photos")  # a run is a model folder too: verified
+    assert run.returncode == 0, run.stderr
+    assert "head.safetensors" in run.stdout
 
 
 def test_every_command_of_the_readme_exists(tlhub: Run) -> None:

@@ -64,12 +64,11 @@ def _print(folder: ModelFolder) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     manifest = folder.manifest
-    weights = weights_of(manifest.record)
-    if weights.digest is not None:
-        table.add_row(
-            "weights",
-            f"{weights.path}  {weights.digest.algorithm} {weights.digest.value}, as recorded",
-        )
+    if manifest.kind == "model":
+        weights = weights_of(manifest.record)
+        if weights.digest is not None:
+            digest = f"{weights.digest.algorithm} {weights.digest.value}"
+            table.add_row("weights", f"{weights.path}  {digest}, as recorded")
     drifts = {
         name: figures["drift"]
         for name, figures in (manifest.evidence or {}).get("architectures", {}).items()
