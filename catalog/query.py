@@ -114,9 +114,8 @@ def parse(
             is none, a comparison that is none, or two orders.
     """
     plain, conditions = split(text, metrics)
-    conditions += [
-        (name, str(value)) for name, value in (fields or {}).items() if value is not None
-    ]
+    given = {name: value for name, value in (fields or {}).items() if value is not None}
+    conditions += [(name, encodable(str(value))) for name, value in given.items()]
     terms: list[tuple[str, tuple[str, ...]]] = []
     ranges: list[tuple[str, Range]] = []
     orders: list[tuple[str, Direction]] = []
@@ -143,7 +142,7 @@ def split(text: str, metrics: Metrics = NONE) -> tuple[str, list[tuple[str, str]
     """
     plain: list[str] = []
     conditions: list[tuple[str, str]] = []
-    for item in _ITEM.finditer(text):
+    for item in _ITEM.finditer(encodable(text)):
         if not item["field"]:
             plain.append(item["quoted"] or item["word"] or "")
             continue
@@ -225,6 +224,11 @@ def check_page(limit: int, offset: int) -> None:
     for name, value in (("limit", limit), ("offset", offset)):
         if not 0 <= value <= MAX_RESULTS:
             raise UsageError(f"{name} {value} is not from 0 to {MAX_RESULTS:,}")
+
+
+def encodable(text: str) -> str:
+    """The text with `?` for what no UTF-8 has, such as bytes of an argument that are none."""
+    return text.encode(errors="replace").decode()
 
 
 def unknown(name: str, value: str, valid: Iterable[str], rest: str = "more") -> UsageError:

@@ -19,18 +19,10 @@ from catalog import index as indexes
 from catalog import snapshot
 from catalog.errors import NotFoundError
 from catalog.index import FACETS
-from catalog.query import TERMS, Metrics, Range, Request, check_page, parse, unknown
-from catalog.record import ModelRecord, decode
-from catalog.synonyms import (
-    LANGUAGES,
-    LONGEST_PHRASE,
-    STOP_WORDS,
-    TASK_PHRASES,
-    WORD_SYNONYMS,
-    singular,
-)
+from catalog.query import TERMS, Metrics, Range, Request, check_page, encodable, parse, unknown
+from catalog.reader import Reader, Wording, any_of
+from catalog.record import ModelRecord
 from catalog.table import as_html, as_text, row
-from catalog.words import compact, parts, words
 
 _UNSIGNED = {"params", "size", "side"}
 _LARGEST = 2**63  # more than any figure
@@ -73,16 +65,6 @@ class SearchResult(Sequence[ModelRecord]):
         return f"{as_html(self.items)}<p>{len(self):,} of {self.total:,} models</p>"
 
 
-@dataclass(frozen=True)
-class _Words:
-    """A text as queries: all of ``tasks`` must match, and of ``words`` as many as possible."""
-
-    tasks: tuple[Query, ...]
-    words: tuple[Query, ...]
-    boosts: tuple[Query, ...]
-    ignored: tuple[str, ...]
-
-
 class Catalog:
     """The records of a snapshot with an index over them."""
 
@@ -91,6 +73,7 @@ class Catalog:
         opened = indexes.open_index(cache_dir, records)
         self._schema = opened.index.schema
         self._searcher = opened.index.searcher()
+        self._reader = Reader(self._schema, self._searcher)
         self.metrics: Metrics = opened.metrics
 
     @classmethod
@@ -112,9 +95,10 @@ class Catalog:
         Raises:
             NotFoundError: there is none; the hint has the closest uids.
         """
-        hits = self._hits(self._term("key", uid.strip().lower()), 1)
+        uid = encodable(uid.strip())
+        hits = self._reader.hits(self._reader.term("key", uid.lower()), 1)
         if hits:
-            return self._record(hits[0])
+            return self._reader.record(hits[0])
         close = self._closest(uid)
         hint = f"did you mean {', '.join(close)}?" if close else "`tlhub search` finds models"
         raise NotFoundError(f"no model {uid!r} in the catalog", hint=hint)
@@ -172,24 +156,21 @@ class Catalog:
         }
         return self._search(parse(text, fields, self.metrics), limit, offset)
 
-    def _record(self, address: tantivy.DocAddress) -> ModelRecord:
-        return decode(indexes.stored(self._searcher, address))
-
     def _closest(self, uid: str) -> list[str]:
         """The uids most like this one: by their letters, those of the same source first."""
         from difflib import SequenceMatcher
 
-        wanted = uid.strip().lower()
+        wanted = uid.lower()
         source, slash, name = wanted.rpartition("/")
         source = source.partition("/")[0]
-        found = self._understood(name)
-        alike = _any([*found.words, *found.boosts])
+        found = self._reader.understand(name)
+        alike = any_of([*found.words, *found.boosts])
         hits = [
-            *self._hits(Query.fuzzy_term_query(self._schema, "key", wanted, 2), _CANDIDATES),
-            *self._hits(_all([self._term("source", source), alike]), _CANDIDATES),
-            *self._hits(alike, _CANDIDATES),
+            *self._reader.hits(Query.fuzzy_term_query(self._schema, "key", wanted, 2), _CANDIDATES),
+            *self._reader.hits(_all([self._reader.term("source", source), alike]), _CANDIDATES),
+            *self._reader.hits(alike, _CANDIDATES),
         ]
-        records = [self._record(hit) for hit in hits]
+        records = [self._reader.record(hit) for hit in hits]
         known = {home: "default" in r.tags for r in records for home in (r.uid, *r.also)}
 
         def likeness(other: str) -> tuple[int, bool, float, str]:
@@ -206,9 +187,9 @@ class Catalog:
 
     def _search(self, request: Request, limit: int, offset: int) -> SearchResult:
         self._check_terms(request)
-        understood = self._understood(request.words)
+        understood = self._reader.understand(request.words)
         query = self._combined(understood, request)
-        total = self._count(query)
+        total = self._reader.count(query)
         page = min(limit, max(total - offset, 0))
         hits: list[tantivy.DocAddress] = []
         if page:
@@ -224,12 +205,12 @@ class Catalog:
             hits = [address for _, address in found.hits]
         return SearchResult(
             total=total,
-            items=tuple(self._record(hit) for hit in hits),
+            items=tuple(self._reader.record(hit) for hit in hits),
             facets=self._facets(query),
             ignored=understood.ignored,
         )
 
-    def _combined(self, understood: _Words, request: Request) -> Query:
+    def _combined(self, understood: Wording, request: Request) -> Query:
         """Everything asked for: conditions and tasks always, words as many as can be had."""
         must = [*understood.tasks]
         must += [Query.term_set_query(self._schema, name, list(v)) for name, v in request.terms]
@@ -248,123 +229,12 @@ class Catalog:
             )
             # Whether the words go together is asked of the whole catalog: a filter that leaves
             # nothing is an answer, not a reason to drop a word.
-            if self._count(_all([*understood.tasks, shown])):
+            if self._reader.count(_all([*understood.tasks, shown])):
                 break
         words_ = Query.boolean_query(
             [(Occur.Must, shown), *((Occur.Should, boost) for boost in understood.boosts)]
         )
         return _all([*(Query.const_score_query(query, 0.0) for query in must), words_])
-
-    def _understood(self, text: str) -> _Words:
-        rest = words(text)
-        whole = compact(text)
-        tasks, found, ignored, boosts = [], [], [], []
-        if whole:
-            boosts.append(self._exactly(whole, 6.0))
-        if len(rest) > 1:
-            as_said = Query.phrase_query(self._schema, "name", list(rest))
-            boosts.append(Query.const_score_query(as_said, 1.0))
-        while rest:
-            length, named = _task_phrase(rest)
-            if length:
-                said, rest = rest[:length], rest[length:]
-                tasks.append(self._tasks(named))
-                boosts += [self._meant(named[0]), *self._said(said)]
-                continue
-            word = rest.pop(0)
-            if word in STOP_WORDS:
-                continue
-            for length in self._joined(word, rest):
-                word += "".join(rest[:length])
-                rest = rest[length:]
-            known = self._known(word)
-            if known is None:
-                ignored.append(word)
-            else:
-                found.append(self._as_written(known))
-                boosts.append(self._exactly(known, 3.0))
-        return _Words(tuple(tasks), tuple(found), tuple(boosts), tuple(ignored))
-
-    def _joined(self, word: str, rest: list[str]) -> list[int]:
-        """How many words go on with this one: `efficient net`, `resnet 50`, `mask r cnn`."""
-        lengths = [2] if len(rest) > 1 and len(rest[0]) == 1 and rest[1].isalpha() else []
-        lengths += [1] if rest and len(word) > 1 else []
-        joined = ("".join([word, *rest[:length]]) for length in lengths)
-        return [
-            n
-            for n, name in zip(lengths, joined, strict=True)
-            if self._count(self._term("name", name))
-        ][:1]
-
-    def _exactly(self, word: str, worth: float) -> Query:
-        return Query.const_score_query(self._term("exact", word), worth)
-
-    def _meant(self, kind: str) -> Query:
-        return Query.const_score_query(self._term("kind", kind), 3.0)
-
-    def _said(self, said: list[str]) -> list[Query]:
-        """A task in words says more where the model's name or a tag has these very words."""
-        queries = [
-            Query.phrase_query(self._schema, field, list(said))
-            if len(said) > 1
-            else self._term(field, said[0])
-            for field in ("name", "text")
-        ]
-        queries.append(self._term("kind", "-".join(said)))
-        return [Query.const_score_query(query, 1.0) for query in queries]
-
-    def _tasks(self, names: tuple[str, ...]) -> Query:
-        return Query.const_score_query(Query.term_set_query(self._schema, "kind", list(names)), 1.0)
-
-    def _known(self, word: str) -> str | None:
-        """The word itself or, if it is found nowhere, the one it must be a typo of."""
-        return word if self._count(self._as_written(word)) else self._respelt(word)
-
-    def _as_written(self, word: str) -> Query:
-        forms = {word: 1.0, singular(word): 1.0}
-        forms |= dict.fromkeys(WORD_SYNONYMS.get(singular(word), ()), 0.7)
-        if word in LANGUAGES:
-            forms[LANGUAGES[word]] = 1.0
-        either = []
-        for form, weight in forms.items():
-            pieces = parts(form)
-            either.append(Query.const_score_query(self._term("kind", form), 3.0 * weight))
-            for field, boost in (("name", 3.0), ("text", 1.0)):
-                exactly = [(self._term(field, form), boost * weight)]
-                if len(pieces) > 1:
-                    phrase = Query.phrase_query(self._schema, field, list(pieces), 1)
-                    exactly.append((phrase, boost * weight / 2))
-                # Where it is found is what counts: how rare a word is, or how long the name
-                # around it, says little about which weights are meant.
-                either += [Query.const_score_query(query, worth) for query, worth in exactly]
-        if len(word) >= 3:
-            for field, boost in (("name", 0.5), ("text", 0.3), ("exact", 0.5)):
-                start = Query.fuzzy_term_query(self._schema, field, word, 0, prefix=True)
-                either.append(Query.const_score_query(start, boost))
-        return Query.disjunction_max_query(either)
-
-    def _respelt(self, word: str) -> str | None:
-        """The word of the catalog that is nearest to a misspelt one; None if none is near."""
-        if len(word) < 4:
-            return None
-        from difflib import SequenceMatcher
-
-        distance = 1 if len(word) < 8 else 2
-        near = [
-            Query.fuzzy_term_query(self._schema, field, word, distance)
-            for field in ("name", "text", "exact")
-        ]
-        records = [self._record(hit) for hit in self._hits(_any(near), _CANDIDATES)]
-        found = {token for r in records for token in indexes.vocabulary(r)}
-
-        alike = {token: SequenceMatcher(None, word, token).ratio() for token in found}
-        nearest = [token for token in alike if alike[token] == max(alike.values())]
-        return max(
-            nearest, key=lambda token: (self._count(self._as_written(token)), token), default=None
-        )
-
-    def _term(self, field: str, value: str) -> Query:
-        return Query.term_query(self._schema, field, value)
 
     def _between(self, field: str, interval: Range) -> Query:
         kind = FieldType.Unsigned if field in _UNSIGNED else FieldType.Float
@@ -400,7 +270,7 @@ class Catalog:
     def _check_terms(self, request: Request) -> None:
         for name, values in request.terms:
             for value in values if TERMS.get(name, ()) is None else ():
-                if not self._count(self._term(name, value)):
+                if not self._reader.count(self._reader.term(name, value)):
                     raise unknown(name, value, self._values(name))
 
     def _values(self, name: str) -> list[str]:
@@ -410,27 +280,6 @@ class Catalog:
         values = [str(bucket["key"]) for bucket in counted]
         return sorted(values) if len(values) <= _FACET_VALUES else values
 
-    def _count(self, query: Query) -> int:
-        found: Any = self._searcher.search(query, 1)  # the stub has no `count`
-        return int(found.count)
-
-    def _hits(self, query: Query, limit: int) -> list[tantivy.DocAddress]:
-        return [address for _, address in self._searcher.search(query, limit, count=False).hits]
-
-
-def _task_phrase(rest: list[str]) -> tuple[int, tuple[str, ...]]:
-    """How many words at the start name a task, and which tasks; the longest phrase wins."""
-    for length in range(min(LONGEST_PHRASE, len(rest)), 0, -1):
-        for last in (rest[length - 1], singular(rest[length - 1])):
-            named = TASK_PHRASES.get(" ".join([*rest[: length - 1], last]))
-            if named:
-                return length, named
-    return 0, ()
-
 
 def _all(queries: list[Query]) -> Query:
     return Query.boolean_query([(Occur.Must, query) for query in queries])
-
-
-def _any(queries: list[Query]) -> Query:
-    return Query.boolean_query([(Occur.Should, query) for query in queries])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -265,15 +266,25 @@ def test_what_looks_like_a_field_is_words_in_quotes_and_in_addresses(catalog: Ca
 def test_whatever_is_typed_is_answered_or_refused_and_nothing_else(catalog: Catalog) -> None:
     rng = random.Random(0)
     names = ["task", "params", "size", "sort", "top1", "license", "mean_iou@ade20k", "input_size"]
-    pieces = [*names, *':::<>=".,@- ', "10M", "..", "9" * 400, "resnet", "é", "\x00", "224x224"]
-    refused = 0
+    pieces = [
+        *names,
+        *':::<>=".,@- ',
+        "10M",
+        "..",
+        "9" * 400,
+        "resnet",
+        "é",
+        "\x00",
+        "\ud800",
+        "224x224",
+    ]
+    answered = 0
     for _ in range(600):
         text = "".join(rng.choices(pieces, k=rng.randrange(12)))
-        try:
+        with contextlib.suppress(UsageError):
             assert catalog.search(text, limit=2).total >= 0
-        except UsageError:
-            refused += 1
-    assert 50 < refused < 550
+            answered += 1
+    assert 20 < answered < 580
 
 
 def test_every_uid_that_a_name_stands_for_is_in_the_catalog(catalog: Catalog) -> None:
@@ -311,7 +322,7 @@ def test_a_misspelt_uid_is_answered_with_the_closest(
     assert (caught.value.hint or "").startswith(f"did you mean {', '.join(first)}")
 
 
-@pytest.mark.parametrize("uid", ["", "/", "zzzqqq/qqqzzz", "../../etc/passwd", "\x00"])
+@pytest.mark.parametrize("uid", ["", "/", "zzzqqq/qqqzzz", "../../etc/passwd", "\x00", "\ud800"])
 def test_nonsense_is_not_found(catalog: Catalog, uid: str) -> None:
     with pytest.raises(NotFoundError):
         catalog.get(uid)
