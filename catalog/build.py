@@ -19,6 +19,7 @@ from catalog.errors import TlhubError, UsageError
 from catalog.harvesters.registry import harvester
 from catalog.identity import merge
 from catalog.record import ModelRecord
+from catalog.spelling import unify
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def build(
     Raises:
         UsageError: a file is missing, or a package has another version than listed.
     """
-    records = merge(_harvest(sources, files, counts))
+    records = merge(unify(_harvest(sources, files, counts)))
     snapshot.write(records, out)
     return len(records)
 
