@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import re
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import tantivy
 
 from catalog import snapshot
+from catalog.disk import flush
 from catalog.families import WELL_KNOWN
 from catalog.query import Metrics
 from catalog.record import SCHEMA_VERSION, ModelRecord, encode
@@ -238,7 +238,7 @@ def _mark(file: Path) -> list[int]:
 def _build(place: Path, records: Path) -> Opened:
     started = time.monotonic()
     _sweep(place)
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=place.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".building-{place.name}-", dir=place.parent))
     try:
         metrics = _metrics(snapshot.read(records))
         _fill(tantivy.Index(schema(metrics), path=str(work)), snapshot.read(records))
@@ -247,7 +247,7 @@ def _build(place: Path, records: Path) -> Opened:
         listed = json.dumps({"files": marks, "metrics": metrics})
         (work / _COMPLETE).write_text(listed, encoding="utf-8")
         for path in (*work.iterdir(), work):
-            _flush(path)
+            flush(path)
         shutil.rmtree(place, ignore_errors=True)  # one that was not whole
         work.rename(place)
     finally:
@@ -269,22 +269,12 @@ def _fill(index: tantivy.Index, records: Iterator[ModelRecord]) -> tantivy.Index
 
 def _sweep(place: Path) -> None:
     """Remove what killed builds left, and indexes of other versions unused for a week."""
-    for left in place.parent.glob(".building-*"):  # we hold the lock: nobody is at it
+    for left in place.parent.glob(f".building-{place.name}-*"):  # we hold its lock
         shutil.rmtree(left, ignore_errors=True)
     for other in place.parent.glob("index-*"):
         with contextlib.suppress(OSError):
             if other != place and time.time() - (other / _COMPLETE).stat().st_atime > _WEEK_S:
                 shutil.rmtree(other, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a directory to flush it
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def stored(searcher: tantivy.Searcher, address: Any) -> bytes:

@@ -58,7 +58,7 @@ def test_an_index_that_is_not_whole_is_built_again(
 
 def test_a_killed_build_leaves_nothing_a_reader_would_open(tmp_path: Path) -> None:
     slow = (
-        "import time, catalog.index as i; i._flush = lambda p: time.sleep(60);"
+        "import time, catalog.index as i; i.flush = lambda p: time.sleep(60);"
         + OPEN
         + "Catalog.open(Path(sys.argv[1]))"
     )
