@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,25 @@ def test_a_name_that_is_no_text_is_printed_all_the_same(
     done = tlhub("predict", MODEL, os.fsdecode(strange), env={"PYTHONUTF8": "1"})
     assert done.returncode == 0, done.stderr
     assert "tiger cat" in done.stdout
+
+
+def test_a_ctrl_c_that_python_loses_stops_the_command_at_its_next_step() -> None:
+    code = """
+import os, signal, weakref
+from tlhub.cli import output
+from tlhub.progress import Event
+output.stop_on_ctrl_c()
+class Thing: pass
+thing = Thing()
+watch = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+del thing
+print("lost")
+with output.progress(output.ProgressMode.none) as report:
+    report(Event("the next step"))
+print("never here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "lost\n")
 
 
 def test_version_and_completion(tlhub: Run) -> None:

@@ -57,6 +57,7 @@ def main() -> NoReturn:
     """Run the command line and exit with the code that `catalog.errors` documents."""
     as_json = "--json" in sys.argv
     output.prepare(as_json=as_json)
+    output.stop_on_ctrl_c()
     try:
         # On its own, Typer prints its errors for people and exits.
         code = app(standalone_mode=not as_json)

@@ -7,7 +7,9 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
@@ -82,12 +84,38 @@ def fail(error: TlhubError, *, as_json: bool) -> None:
 def progress(mode: ProgressMode, *, quiet: bool = False) -> Iterator[Progress]:
     """A sink for progress: bars where stderr is a terminal, JSON lines, or nothing."""
     if mode is ProgressMode.json:
-        yield _json_line
+        yield _or_stop(_json_line)
     elif mode is ProgressMode.none or quiet or not sys.stderr.isatty():
-        yield silent
+        yield _or_stop(silent)
     else:
         with _bars() as report:
-            yield report
+            yield _or_stop(report)
+
+
+_stopped = threading.Event()
+
+
+def stop_on_ctrl_c() -> None:
+    """Let Ctrl-C stop the command even where Python loses the exception it raises.
+
+    One that is raised in a weak reference's callback, of which importing torch runs many, is
+    printed and forgotten. So it is remembered, and raised again at the next sign of progress.
+    """
+
+    def stop(*_: object) -> None:
+        _stopped.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+
+
+def _or_stop(report: Progress) -> Progress:
+    def checked(event: Event) -> None:
+        if _stopped.is_set():
+            raise KeyboardInterrupt
+        report(event)
+
+    return checked
 
 
 def _json_line(event: Event) -> None:

@@ -224,19 +224,24 @@ def _print_columns(names: list[str], rows: list[dict[str, Any]]) -> None:
         output.show(table)
 
 
+_NARROW = 110  # columns; below, the table does without the task
+
+
 def _print(result: SearchResult) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("uid", no_wrap=True)
-    table.add_column("task", overflow="fold")
-    table.add_column("input")
-    table.add_column("params", justify="right")
-    table.add_column("GMACs", justify="right")
-    table.add_column("top-1 %\nImageNet-1k", justify="right")
+    narrow = output.console().width < _NARROW
+    table.add_column("uid", overflow="fold", no_wrap=not narrow)
+    if not narrow:
+        table.add_column("task", no_wrap=True)
+    table.add_column("input", no_wrap=True)
+    table.add_column("params", justify="right", no_wrap=True)
+    table.add_column("GMACs", justify="right", no_wrap=True)
+    table.add_column("top-1 %\nImageNet-1k", justify="right", no_wrap=True)
     table.add_column("license", overflow="fold")
     for record in result.items:
-        table.add_row(
+        cells = [
             record.uid,
             record.task or "",
             "x".join(map(str, (record.input_size or ())[-2:])),
@@ -244,6 +249,9 @@ def _print(result: SearchResult) -> None:
             "" if record.gmacs is None else f"{record.gmacs:.3g}",
             "" if record.top1 is None else f"{record.top1:.1f}",
             (record.license.spdx or "") if record.license else "",
-        )
+        ]
+        if narrow:
+            del cells[1]
+        table.add_row(*cells)
     if result.items:
         output.show(table)
