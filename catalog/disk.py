@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from catalog.errors import StorageError
 
@@ -41,6 +41,27 @@ def filling(path: Path) -> Iterator[None]:
             f"no space left to write {path}: {error.strerror}",
             hint="free some space, or use another disk (TLHUB_HOME is where models are kept)",
         ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A stream whose bytes become the file at ``path`` when the block ends well.
+
+    After any failure, kill -9 included, ``path`` is what it was before.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    with writing(path):
+        try:
+            with fresh.open("xb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -84,6 +105,8 @@ def exchange(one: Path, other: Path) -> bool:
     """
     if sys.platform == "win32":
         return False
+    import ctypes  # here: the search index imports this module at every start
+
     library = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(one), os.fsencode(other)
     if sys.platform == "darwin":

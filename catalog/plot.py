@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from catalog.axes import Axis, axis
-from catalog.disk import writing
+from catalog.disk import replacing
 from catalog.record import ModelRecord
 from catalog.scatter import COSTS, Point, Scatter
 
@@ -51,17 +49,8 @@ def save(svg: str, path: Path) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    with writing(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(svg)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(svg.encode("utf-8"))
 
 
 def draw(plot: Scatter) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import lzma
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from catalog.disk import replacing, writing
 from catalog.errors import IntegrityError, UsageError
 from catalog.record import ModelRecord, decode, encode
 
@@ -70,17 +68,10 @@ def write(records: Iterable[ModelRecord], path: Path) -> None:
 
     Raises:
         UsageError: a record does not validate, or two have the same uid.
+        StorageError: ``path`` cannot be written.
     """
     data = dump(records)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+        stream.write(data)

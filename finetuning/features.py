@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.disk import writing
+from catalog.disk import replacing, writing
 from catalog.errors import DataError, NotFoundError, TlhubError
 from converters.images import read_image
 from finetuning.data import Photo, Skipped
@@ -135,16 +133,8 @@ class _Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         name = key_of(*self._new)[:32]
         values = np.stack([self.known[key] for key in self._new])
-        descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                np.savez(stream, allow_pickle=False, keys=np.array(self._new), features=values)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).replace(self.folder / f"{name}.npz")
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(self.folder / f"{name}.npz") as stream:
+            np.savez(stream, allow_pickle=False, keys=np.array(self._new), features=values)
         self._new.clear()
 
 

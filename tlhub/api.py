@@ -112,8 +112,10 @@ def load(
     from converters.folder import LABELS, ONNX, ModelFolder
     from converters.runtime import OnnxModel
 
-    path = _local(str(model)) or pull(str(model), settings=settings, progress=progress).path
-    if path.is_dir():
+    path = _local(str(model))
+    if path is None:
+        path = pull(str(model), settings=settings, progress=progress).path  # verified just now
+    elif path.is_dir():
         ModelFolder.open(path).verify(ONNX, LABELS)
     return OnnxModel.open(path, device=device, threads=threads)
 
