@@ -15,10 +15,13 @@ from pathlib import Path
 import msgspec
 
 from catalog import snapshot
+from catalog.counted import with_count
 from catalog.errors import TlhubError, UsageError
+from catalog.harvesters import projects
 from catalog.harvesters.registry import harvester
-from catalog.identity import merge
-from catalog.record import ModelRecord
+from catalog.identity import merge, with_params_of_base
+from catalog.record import License, ModelRecord
+from catalog.slips import without_slips
 from catalog.spelling import unify
 
 log = logging.getLogger(__name__)
@@ -85,7 +88,8 @@ def build(
     Raises:
         UsageError: a file is missing, or a package has another version than listed.
     """
-    records = merge(unify(_harvest(sources, files, counts)))
+    merged = merge(unify(_harvest(sources, files, counts)))
+    records = with_params_of_base(with_count(without_slips(record)) for record in merged)
     snapshot.write(records, out)
     return len(records)
 
@@ -98,13 +102,30 @@ def _harvest(
         arguments = {file.argument: _path(file, files) for file in source.files}
         if source.harvester == "timm" and counts is not None:
             arguments["counts"] = counts
-        found: list[ModelRecord] = []
         try:
-            found += harvester(source.harvester)(**arguments)
+            records = harvester(source.harvester)(**arguments)
+            found = list(projects.stamped(records, *_project(source, arguments)))
         except TlhubError as error:
             log.warning("%s is left out: %s", source.harvester, error)
+            continue
+        except Exception:  # whatever a package does to a harvester, the other sources go on
+            log.exception("%s is left out", source.harvester)
+            continue
         log.info("%s: %d records", source.harvester, len(found))
         yield from found
+
+
+def _project(source: Source, arguments: Mapping[str, Path]) -> tuple[License | None, str]:
+    """The license of the package or the checkout that a source reads first, and its name."""
+    for file in source.files:
+        if file.url.startswith("pypi:"):
+            return projects.of_package(arguments[file.argument])
+        for name in ("LICENSE", "LICENSE.md"):
+            if name in file.patterns:
+                return projects.of_checkout(arguments[file.argument], name, file.url)
+    if source.harvester in source.packages:
+        return projects.of_installed(source.harvester)
+    return None, ""
 
 
 def _check_packages(source: Source) -> None:

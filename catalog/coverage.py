@@ -19,8 +19,8 @@ def _image(record: ModelRecord) -> bool:
     return record.modality == "image"
 
 
-def _scope(scope: str) -> Callable[[ModelRecord], bool]:
-    return lambda r: r.license is not None and r.license.scope == scope
+def _own_license(record: ModelRecord) -> bool:
+    return record.license is not None and record.license.scope == "weights"
 
 
 # What is counted, over which records, and whether it is there.
@@ -42,8 +42,8 @@ FIELDS: dict[str, tuple[Callable[[ModelRecord], bool], Callable[[ModelRecord], b
     "params, as published": (_EVERY, lambda r: r.params is not None and _said(r, "params")),
     "MACs": (_EVERY, lambda r: r.gmacs is not None),
     "an evaluation": (_EVERY, lambda r: bool(r.evals)),
-    "license of the weights": (_EVERY, _scope("weights")),
-    "license of the project": (_EVERY, _scope("project")),
+    "license of the weights": (_EVERY, _own_license),
+    "license of the project": (_EVERY, lambda r: r.project_license is not None),
     "size": (_EVERY, lambda r: r.size_bytes is not None),
     "full digest": (
         _EVERY,
@@ -66,6 +66,28 @@ def measure(records: Iterable[ModelRecord]) -> dict[str, Any]:
         },
         "coverage": _fractions(everything),
     }
+
+
+_PAGE = """\
+# What the catalog knows
+
+Counted over the snapshot that ships: this page is what `tlhub catalog stats --markdown` prints. A
+cell is the share of the source's records that have the thing. A star: as its publisher says it,
+without what was derived, from a name, by counting or from a configuration. A license of the weights
+is their own; that of the project is counted apart, and a record may have both; "unknown" counts
+as missing. An empty cell: no such records.
+
+Parameters of OpenMMLab's models are added up from their configurations where every part of them
+is known. Those of some others were counted in their publisher's own modules, built with random
+weights; which, and with which packages, stands in `catalog/data/counts.tsv`. OPUS-MT publishes the
+sizes of its translation models to a tenth of a million.
+
+"""
+
+
+def as_page(found: dict[str, Any]) -> str:
+    """The figures as the page `docs/reference/coverage.md`."""
+    return f"{_PAGE}{as_markdown(found)}\n"
 
 
 def as_markdown(found: dict[str, Any]) -> str:

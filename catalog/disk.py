@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -96,6 +96,28 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_all(paths: Sequence[Path]) -> None:
+    """Bring many files or folders of one file system to the disk.
+
+    Linux: syncfs(2), one call for all of them, which says if a write went wrong since Linux 5.8.
+    """
+    if len(paths) > 8 and sys.platform == "linux":
+        import ctypes
+
+        descriptor = os.open(paths[0], os.O_RDONLY)
+        try:
+            library = ctypes.CDLL(None, use_errno=True)
+            if library.syncfs(descriptor) == 0:
+                return
+            code = ctypes.get_errno()
+            if code != errno.ENOSYS:
+                raise OSError(code, os.strerror(code), str(paths[0]))
+        finally:
+            os.close(descriptor)
+    for path in paths:
+        flush(path)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from catalog.record import Artifact, Digest, ModelRecord
+from catalog.record import Artifact, Digest, ModelRecord, Provenance
 
 # What another home may know when the record itself does not. Preprocessing, head and the like
 # belong to the framework that loads the weights and are never taken over.
 _SHARED = (
     *("task", "modality", "description", "origin_url", "hf_hub_id", "num_classes", "label_set"),
-    *("params", "license", "base_model", "relation"),
+    *("params", "license", "project_license", "base_model", "relation"),
 )
 _JOINED = ("tags", "paper_ids", "languages", "evals", "provenance")
 
@@ -41,6 +41,31 @@ def merge(records: Iterable[ModelRecord]) -> list[ModelRecord]:
         groups[home].append(record)
         owners |= dict.fromkeys(keys, home)
     return [_one(group) for group in groups.values()]
+
+
+def with_params_of_base(records: Iterable[ModelRecord]) -> list[ModelRecord]:
+    """The records, where a conversion lacks its parameters with those of what it was made from.
+
+    Only of a whole model: converted or quantized, of the same task and modality.
+    """
+    found = list(records)
+    homes = {uid: record for record in found for uid in (record.uid, *record.also)}
+    homes |= {record.hf_hub_id: record for record in found if record.hf_hub_id}
+    for number, record in enumerate(found):
+        base = homes.get(record.base_model or "")
+        if (
+            base is not None
+            and base.params
+            and not record.params
+            and record.relation in {"converted", "quantized"}
+            and (record.task, record.modality) == (base.task, base.modality)
+        ):
+            said = Provenance(fields=("params",), source=base.uid, derived=True)
+            provenance = (*record.provenance, said)
+            found[number] = msgspec.structs.replace(
+                record, params=base.params, provenance=provenance
+            )
+    return found
 
 
 def canonical(url: str) -> str | None:
@@ -79,10 +104,18 @@ def _one(group: list[ModelRecord]) -> ModelRecord:
         for name in _JOINED:
             ours = getattr(first, name)
             changes[name] = (*ours, *(item for item in getattr(other, name) if item not in ours))
+        if _states_more(first, other):
+            changes["license"] = other.license
         changes["also"] = (*first.also, other.uid, *other.also)
         changes["artifacts"] = tuple(_joined(item, other.artifacts) for item in first.artifacts)
         first = msgspec.structs.replace(first, **changes)
     return first
+
+
+def _states_more(ours: ModelRecord, theirs: ModelRecord) -> bool:
+    """Whether only the other home states a license of the weights' own."""
+    of_weights = theirs.license is not None and theirs.license.scope == "weights"
+    return of_weights and ours.license is not None and ours.license.scope == "project"
 
 
 def _joined(ours: Artifact, theirs: tuple[Artifact, ...]) -> Artifact:

@@ -1,7 +1,10 @@
-"""The tantivy index over a snapshot: derived, in the user's cache, always possible to rebuild.
+"""The tantivy index over the records: derived, in the user's cache, always possible to rebuild.
 
-It is built in a temporary folder and renamed into place under a lock, so that a killed build
-leaves nothing a reader would open and two processes build it once.
+Every state of it is a folder of its own, filled under a temporary name and renamed into place
+under a lock: the index of a snapshot, and that with one's own records up to some version. The
+second is the first, or an older second, by hard links to the files that both have: tantivy writes
+no file twice. So a killed build leaves nothing a reader would open, two processes build it once,
+and whoever searches meanwhile uses what is there.
 """
 
 from __future__ import annotations
@@ -9,196 +12,72 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import shutil
-import tempfile
 import time
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tantivy
 
 from catalog import snapshot
 from catalog.disk import flush
-from catalog.families import WELL_KNOWN
-from catalog.query import Metrics
-from catalog.record import SCHEMA_VERSION, ModelRecord, encode
-from catalog.synonyms import CALLED
-from catalog.tasks import TASKS
-from catalog.words import compact, tokens, words
+from catalog.document import INDEX_VERSION, document, schema
+from catalog.record import SCHEMA_VERSION, decode
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    from catalog.overlay import Overlay
 
 log = logging.getLogger(__name__)
 
-# Raise it when the fields below or what goes into them change.
-INDEX_VERSION = 2
-FACETS = ("task", "framework", "source", "license")
 _COMPLETE = "complete.json"
-_HEAP_BYTES = 50_000_000
-_WEEK_S = 7 * 24 * 3600
-_LEAST = frozenset(["test", "quantized"])  # tags of weights that few mean
-_PIECES = ("-decoder", "-encoder")
-_SHORT = 5  # words in the name of weights that are no variant of others
+_USED = "used"  # its date says when the index was last opened
+_HEAP_BYTES = 100_000_000
+# An update is part of a search: it does with less memory, of which replaced records take most.
+_UPDATE_BYTES = 30_000_000
+_UPDATED = 20_000
+_DAY_S = 24 * 3600
+_WEEK_S = 7 * _DAY_S
 _CHECKED_BYTES = 8 << 20  # a larger file is checked by its length alone
 
 
-@dataclass(frozen=True)
-class Opened:
-    """An index, and the metrics that its records have figures of."""
+def open_index(
+    cache_dir: Path, records: Path = snapshot.SHIPPED, overlay: Path | None = None
+) -> tantivy.Index:
+    """The index of a snapshot and of one's own records, brought up to date where it is not.
 
-    index: tantivy.Index
-    metrics: Metrics
-
-
-def open_index(cache_dir: Path, records: Path = snapshot.SHIPPED) -> Opened:
-    """The index of a snapshot, built now if it is not there or not whole.
-
-    Where ``cache_dir`` cannot be written the index is built in memory, with a warning.
+    While another process does that, it is as it was before. Where ``cache_dir`` cannot be written
+    it is as it was before too, or built in memory, with a warning.
 
     Raises:
-        IntegrityError: the snapshot cannot be read.
+        IntegrityError: the snapshot or the overlay is damaged.
+        StorageError: the overlay cannot be read.
     """
-    name = f"index-{snapshot.digest(records)[:16]}-{_version()}"
-    place = cache_dir / name
+    base = cache_dir / f"index-{snapshot.digest(records)[:16]}-{_version()}"
+    own = _own(overlay)
+    place = base if own is None else _place(base, own)
     found = _open(place)
     if found is not None:
         return found
+    older = None if own is None else _source(base, place)
     try:
-        with _lock(cache_dir, name):
-            return _open(place) or _build(place, records)
+        with _lock(base, wait=older is None) as locked:
+            if not locked and older is not None:
+                return _opened(older)
+            return _open(place, again=True) or _build(base, place, records, own)
     except OSError as error:
+        if older is not None:
+            log.warning("the search does not have your latest records: %s", error)
+            return _opened(older)
         log.warning("the search index cannot be kept in %s (%s): built in memory", cache_dir, error)
-        metrics = _metrics(snapshot.read(records))
-        return Opened(_fill(tantivy.Index(schema(metrics)), snapshot.read(records)), metrics)
-
-
-def schema(metrics: Iterable[str]) -> tantivy.Schema:
-    """The fields: what is searched, what is filtered, counted and sorted by, and the record."""
-    fields = tantivy.SchemaBuilder()
-    fields.add_text_field("uid", tokenizer_name="raw", fast=True)
-    fields.add_text_field("key", tokenizer_name="raw")  # uids in lower case, other homes too
-    fields.add_text_field("exact", tokenizer_name="raw")  # names without separators
-    fields.add_text_field("name", tokenizer_name="whitespace")
-    fields.add_text_field("text", tokenizer_name="whitespace")
-    for name in (*FACETS, "kind", "modality", "dataset", "language", "commercial", "shape"):
-        fields.add_text_field(name, tokenizer_name="raw", fast=True)
-    for name in ("params", "size", "side", "prior"):
-        fields.add_unsigned_field(name, fast=True)
-    for name in sorted({"gmacs", "top1", *metrics}):
-        fields.add_float_field(name, fast=True)
-    fields.add_bytes_field("record", stored=True)
-    return fields.build()
-
-
-def _document(record: ModelRecord) -> tantivy.Document:
-    document = tantivy.Document()
-    name = record.uid.partition("/")[2]
-    homes = (record.uid, *record.also)
-    document.add_text("uid", record.uid)
-    for home in homes:
-        document.add_text("key", home.lower())
-    for word in _exact(record):
-        document.add_text("exact", word)
-    # A short name says more than a long one: what follows the architecture is text.
-    base = record.architecture or ""
-    rest = name.removeprefix(base) if base and name.startswith(base) else ""
-    document.add_text("name", " ".join(tokens(name.removesuffix(rest))))
-    document.add_text("text", " ".join(_text(record, rest)))
-    keywords: dict[str, Iterable[str | None]] = {
-        "task": [record.task],
-        "framework": [record.framework],
-        "source": sorted({home.partition("/")[0] for home in homes}),
-        "license": [(record.license.spdx or "").lower() if record.license else None],
-        "commercial": [record.license.commercial if record.license else "unknown"],
-        # What it does: the task, and what tags say beyond it or where there is none.
-        "kind": [record.task, *(tag for tag in record.tags if not (record.task and tag in TASKS))],
-        "modality": [record.modality],
-        "language": sorted({language.lower() for language in record.languages}),
-        "dataset": sorted({dataset.id for dataset in record.source_datasets}),
-        "shape": ["x".join(map(str, record.input_size))] if record.input_size else [],
-    }
-    for field, values in keywords.items():
-        for value in values:
-            if value:
-                document.add_text(field, value)
-    counts = {
-        "params": record.params,
-        "size": record.size_bytes,
-        "side": record.input_size[-1] if record.input_size else None,
-        "prior": _prior(record),
-    }
-    for field, count in counts.items():
-        if count is not None:
-            document.add_unsigned(field, count)
-    for field, figure in {"gmacs": record.gmacs, **figures(record)}.items():
-        if figure is not None:
-            document.add_float(field, figure)
-    document.add_bytes("record", encode(record))
-    return document
-
-
-def figures(record: ModelRecord) -> dict[str, float]:
-    """What was measured: by ``metric@dataset``, and by ``metric`` alone what is listed first.
-
-    ``top1`` and ``top5`` alone are those on ImageNet-1k.
-    """
-    found: dict[str, float] = {}
-    for item in record.evals:
-        metric = item.metric_type.lower()
-        found.setdefault(f"{metric}@{item.dataset.lower()}", item.value)
-        if metric not in {"top1", "top5"} or item.dataset == "imagenet-1k":
-            found.setdefault(metric, item.value)
-    return found
-
-
-def _metrics(records: Iterable[ModelRecord]) -> dict[str, bool]:
-    """The names of all figures, those of most records first -> whether more is better."""
-    counts: Counter[str] = Counter()
-    better: dict[str, bool] = {}
-    for record in records:
-        counts.update(figures(record))
-        for item in record.evals:
-            metric = item.metric_type.lower()
-            better[metric] = item.higher_is_better
-    return {name: better[name.partition("@")[0]] for name, _ in counts.most_common()}
-
-
-def _text(record: ModelRecord, rest: str) -> Iterator[str]:
-    said = (
-        *(rest, record.description, record.task, record.modality, record.framework),
-        *(record.family, record.architecture, record.label_set, record.hf_hub_id),
-        *(*record.tags, *record.also, *record.languages),
-        *(dataset.id for dataset in record.source_datasets),
-    )
-    for part in said:
-        yield from tokens(part or "")
-
-
-def vocabulary(record: ModelRecord) -> set[str]:
-    """Every word under which a record can be found."""
-    return {*tokens(record.uid), *_text(record, ""), *_exact(record)}
-
-
-def _exact(record: ModelRecord) -> list[str]:
-    name = record.uid.partition("/")[2]
-    names = (record.architecture, record.family, name, record.uid, *CALLED.get(record.uid, ()))
-    return sorted({compact(said) for said in names if said})
-
-
-def _prior(record: ModelRecord) -> int:
-    """How well known the weights are: the score is multiplied by ``log2(2 + prior)``."""
-    if _LEAST & set(record.tags) or record.uid.endswith(_PIECES):
-        return 0
-    named = record.architecture in WELL_KNOWN
-    default = "default" in record.tags or record.uid in CALLED
-    short = len(words(record.uid.partition("/")[2])) <= _SHORT
-    return 4 * default * (1 + 2 * named) + (record.top1 is not None) + bool(record.also) + short
+    index = tantivy.Index(schema(), sort_by_field="uid")
+    _fill(index, records)
+    if own is not None:
+        _bring(index, own, 0, records)
+    return index
 
 
 def _version() -> str:
@@ -206,27 +85,78 @@ def _version() -> str:
     return f"{SCHEMA_VERSION}.{INDEX_VERSION}" + re.sub(r"[^0-9.]+", "-", engine)
 
 
-def _lock(cache_dir: Path, name: str) -> BaseFileLock:
-    from filelock import FileLock
+def _own(path: Path | None) -> Overlay | None:
+    """One's own records; None where nothing was ever put."""
+    if path is None or not path.exists():
+        return None
+    from catalog.overlay import Overlay
 
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    return FileLock(cache_dir / f".{name}.lock")
+    own = Overlay.open(path)
+    return own if own.version else None
 
 
-def _open(place: Path) -> Opened | None:
-    """The index at ``place`` if every file is there as it was written."""
+def _place(base: Path, own: Overlay) -> Path:
+    """Where the index is that has these records up to their version; of one file, not another."""
+    return base.with_name(f"{base.name}-own-{own.path.stat().st_ino:x}-{own.version:012}")
+
+
+def _source(base: Path, place: Path) -> Path | None:
+    """The newest whole index that `place` can be made from."""
+    older = sorted(base.parent.glob(f"{place.name.rpartition('-')[0]}-*"), reverse=True)
+    for other in [*(other for other in older if other.name < place.name), base]:
+        if _open(other) is not None:
+            return other
+    return None
+
+
+@contextlib.contextmanager
+def _lock(base: Path, *, wait: bool) -> Iterator[bool]:
+    """Whether we may write beside ``base``; without ``wait``, False where another process does."""
+    from filelock import FileLock, Timeout
+
+    base.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(base.parent / f".{base.name}.lock", timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _open(place: Path, *, again: bool = False) -> tantivy.Index | None:
+    """The index at ``place`` if every file is there as it was written; ``again``: said already."""
     try:
         listed = json.loads((place / _COMPLETE).read_bytes())
         changed = [name for name, mark in listed["files"].items() if _mark(place / name) != mark]
         if not changed:
-            return Opened(tantivy.Index.open(str(place)), dict(listed["metrics"]))
+            return _opened(place)
         error: Exception = ValueError(f"changed: {', '.join(changed)}")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, LookupError, TypeError) as failure:
         error = failure
-    log.warning("the search index at %s is not whole (%s): built again", place, error)
+    if not again:
+        log.warning("the search index at %s is not whole (%s): built again", place, error)
     return None
+
+
+def _opened(place: Path) -> tantivy.Index:
+    index = tantivy.Index.open(str(place))
+    with contextlib.suppress(OSError):
+        if time.time() - _last_used(place) > _DAY_S:
+            (place / _USED).touch()
+    return index
+
+
+def _last_used(place: Path) -> float:
+    for file in (place / _USED, place / _COMPLETE):
+        with contextlib.suppress(FileNotFoundError):
+            return file.stat().st_mtime
+    return place.stat().st_mtime
 
 
 def _mark(file: Path) -> list[int]:
@@ -235,49 +165,111 @@ def _mark(file: Path) -> list[int]:
     return [size, zlib.crc32(file.read_bytes()) if size <= _CHECKED_BYTES else 0]
 
 
-def _build(place: Path, records: Path) -> Opened:
+def _build(base: Path, place: Path, records: Path, own: Overlay | None) -> tantivy.Index:
+    """The index at ``place``, made from what is there; we hold the lock."""
+    import tempfile
+
     started = time.monotonic()
-    _sweep(place)
-    work = Path(tempfile.mkdtemp(prefix=f".building-{place.name}-", dir=place.parent))
+    source = None
+    if own is not None:
+        source = _source(base, place)
+        if source is None:
+            _build(base, base, records, None)
+            source = base
+    _sweep(base)
+    work = Path(tempfile.mkdtemp(prefix=f".building-{base.name}-", dir=base.parent))
     try:
-        metrics = _metrics(snapshot.read(records))
-        _fill(tantivy.Index(schema(metrics), path=str(work)), snapshot.read(records))
-        files = [file for file in work.iterdir() if not file.name.startswith(".")]
-        marks = {file.name: _mark(file) for file in sorted(files)}
-        listed = json.dumps({"files": marks, "metrics": metrics})
-        (work / _COMPLETE).write_text(listed, encoding="utf-8")
-        for path in (*work.iterdir(), work):
-            flush(path)
-        shutil.rmtree(place, ignore_errors=True)  # one that was not whole
+        if own is None:
+            _fill(tantivy.Index(schema(), path=str(work), sort_by_field="uid"), records)
+        elif source is not None:
+            _link(source, work)
+            since = 0 if source == base else int(source.name.rpartition("-")[2])
+            _bring(tantivy.Index.open(str(work)), own, since, records)
+        _complete(work, source)
+        if place.exists():  # one that was not whole
+            shutil.rmtree(place)
         work.rename(place)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    log.info("search index built in %.2f s", time.monotonic() - started)
-    return Opened(tantivy.Index.open(str(place)), metrics)
+    for other in base.parent.glob(f"{base.name}-own-*"):
+        if place not in (base, other):
+            shutil.rmtree(other, ignore_errors=True)
+    log.info("search index brought up to date in %.2f s", time.monotonic() - started)
+    return tantivy.Index.open(str(place))
 
 
-def _fill(index: tantivy.Index, records: Iterator[ModelRecord]) -> tantivy.Index:
-    # One thread and one segment: documents stay in the order of their uids, which breaks ties.
-    writer = index.writer(_HEAP_BYTES, 1)
-    for record in records:
-        writer.add_document(_document(record))
-    writer.commit()
-    writer.wait_merging_threads()
+@contextlib.contextmanager
+def _writer(index: tantivy.Index, heap_bytes: int) -> Iterator[tantivy.IndexWriter]:
+    """Writes to an index; all of it is there after the block.
+
+    Raises:
+        OSError: it cannot be written; tantivy says so by a `ValueError`, and by no other.
+    """
+    try:
+        writer = index.writer(heap_bytes, 1)
+        yield writer
+        writer.commit()
+        writer.wait_merging_threads()
+    except ValueError as error:
+        raise OSError(str(error).partition("..")[0]) from error
     index.reload()
-    return index
 
 
-def _sweep(place: Path) -> None:
-    """Remove what killed builds left, and indexes of other versions unused for a week."""
-    for left in place.parent.glob(f".building-{place.name}-*"):  # we hold its lock
+def _fill(index: tantivy.Index, records: Path) -> None:
+    with _writer(index, _HEAP_BYTES) as writer:
+        for record in snapshot.read(records):
+            writer.add_document(document(record))
+
+
+def _bring(index: tantivy.Index, own: Overlay, since: int, records: Path) -> None:
+    """Replace in the index what changed in one's own records after a version."""
+    before = index.searcher()
+    removed = set()
+    with _writer(index, _UPDATE_BYTES) as writer:
+        for number, (uid, record) in enumerate(own.changes(since), 1):
+            if before.doc_freq("uid", uid):
+                writer.delete_documents_by_term("uid", uid)
+            if record is None:
+                removed.add(uid)
+            else:
+                writer.add_document(document(decode(record)))
+            if number % _UPDATED == 0:
+                writer.commit()
+        if removed:  # what ships under these uids is shown again
+            for shipped in snapshot.read(records):
+                if shipped.uid in removed:
+                    writer.add_document(document(shipped))
+
+
+def _link(source: Path, work: Path) -> None:
+    """The files of an index once more, without their bytes where the file system can."""
+    for file in source.iterdir():
+        if file.name not in {_COMPLETE, _USED} and not file.name.endswith(".lock"):
+            try:
+                os.link(file, work / file.name)
+            except OSError:
+                shutil.copyfile(file, work / file.name)
+
+
+def _complete(work: Path, source: Path | None) -> None:
+    """Bring a new index to the disk, and write by what it can be seen to be whole."""
+    known = json.loads((source / _COMPLETE).read_bytes())["files"] if source else {}
+    marks = {}
+    for file in sorted(work.iterdir()):
+        if not file.name.startswith("."):
+            same = source and file.name in known and file.samefile(source / file.name)
+            marks[file.name] = known[file.name] if same else _mark(file)
+    (work / _COMPLETE).write_text(json.dumps({"files": marks}), encoding="utf-8")
+    (work / _USED).touch()
+    for path in (*work.iterdir(), work):
+        flush(path)
+
+
+def _sweep(base: Path) -> None:
+    """Remove what killed builds left, and indexes of other snapshots unused for a week."""
+    for left in base.parent.glob(f".building-{base.name}-*"):  # we hold its lock
         shutil.rmtree(left, ignore_errors=True)
-    for other in place.parent.glob("index-*"):
+    for other in base.parent.glob("index-*"):
         with contextlib.suppress(OSError):
-            if other != place and time.time() - (other / _COMPLETE).stat().st_atime > _WEEK_S:
+            if not other.name.startswith(base.name) and time.time() - _last_used(other) > _WEEK_S:
                 shutil.rmtree(other, ignore_errors=True)
-
-
-def stored(searcher: tantivy.Searcher, address: Any) -> bytes:
-    """The JSON of the record at an address of the index."""
-    data: bytes = searcher.doc(address)["record"][0]
-    return data

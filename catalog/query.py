@@ -236,7 +236,9 @@ def unknown(name: str, value: str, valid: Iterable[str], rest: str = "more") -> 
     from difflib import get_close_matches
 
     names = list(dict.fromkeys(valid))
-    close = get_close_matches(value.lower(), names, 3, 0.5)
+    plain = value.strip().lower()
+    within = sorted((name for name in names if plain and plain in name), key=len)[:3]
+    close = within or get_close_matches(plain, names, 3, 0.5)
     meant = f"did you mean {' or '.join(close)}? " if close else ""
     more = f", ... ({rest})" if len(names) > _SHOWN else ""
     listed = ", ".join(names if len(names) <= _SHOWN else names[:_SOME])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import tantivy
-from tantivy import Occur, Query
+from tantivy import FieldType, Occur, Query
 
-from catalog import index as indexes
+from catalog.document import COLUMNS, LAST_STEP, STEPPED, column, step, words_of
+from catalog.query import Range
 from catalog.record import ModelRecord, decode
 from catalog.synonyms import (
+    ARTICLES,
     LANGUAGES,
     LONGEST_PHRASE,
     STOP_WORDS,
@@ -20,15 +22,38 @@ from catalog.synonyms import (
 )
 from catalog.words import compact, parts, words
 
-_CANDIDATES = 200
+_CANDIDATES = 50
+_UNSIGNED = {"params", "size", "side", "prior"}
+_LARGEST = 2**63  # more than any count
+_FARTHEST = 1e300  # more than any figure
+
+
+class Named(NamedTuple):
+    """What is worth more than another match, and in how many records it is, more or less."""
+
+    query: Query
+    worth: float
+    records: int = 0
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word as queries: what it is found in, and where it says more about what is meant."""
+
+    found: Query
+    named: tuple[Named, ...]
 
 
 @dataclass(frozen=True)
 class Wording:
-    """A text as queries: all of ``tasks`` must match, and of ``words`` as many as possible."""
+    """A text as queries: all of ``tasks`` must match, and of ``words`` as many as possible.
+
+    ``meant`` is what most mean by the tasks; ``boosts`` are what the whole text may be.
+    """
 
     tasks: tuple[Query, ...]
-    words: tuple[Query, ...]
+    words: tuple[Word, ...]
+    meant: tuple[Named, ...]
     boosts: tuple[Query, ...]
     ignored: tuple[str, ...]
 
@@ -36,111 +61,214 @@ class Wording:
 class Reader:
     """Reads an index, and words as queries that it can answer."""
 
-    def __init__(self, schema: tantivy.Schema, searcher: tantivy.Searcher) -> None:
-        self._schema = schema
-        self._searcher = searcher
+    def __init__(self, index: tantivy.Index) -> None:
+        self._index = index
+        self._schema = index.schema
+        self.searcher = index.searcher()
+
+    def values(self, field: str, start: str = "") -> list[str]:
+        """The values that records have of a field, those of most records first."""
+        found = self.searcher.terms_with_prefix(field, start)
+        return [value for value, _ in found if value]
 
     def record(self, address: tantivy.DocAddress) -> ModelRecord:
         """The record at an address of the index."""
-        return decode(indexes.stored(self._searcher, address))
+        data: bytes = self.searcher.doc(address)["record"][0]
+        return decode(data)
 
     def count(self, query: Query) -> int:
         """How many records a query matches."""
-        found: Any = self._searcher.search(query, 1)  # the stub has no `count`
-        return int(found.count)
+        counted = self.searcher.aggregate(query, {"all": {"value_count": {"field": "prior"}}})
+        return int(counted["all"]["value"])
+
+    def has(self, field: str, value: str) -> bool:
+        """Whether a record has this value (or had it, and was replaced)."""
+        return self.searcher.doc_freq(field, value) > 0
+
+    def intact(self) -> bool:
+        """Whether no record was replaced, so that the index's own counts of values hold."""
+        said = self.searcher.terms_with_prefix("commercial", "")  # each record has one
+        return sum(count for _, count in said) == self.searcher.num_docs
 
     def hits(self, query: Query, limit: int) -> list[tantivy.DocAddress]:
         """Where the best matches are, best first."""
-        return [address for _, address in self._searcher.search(query, limit, count=False).hits]
+        return [address for _, address in self.searcher.search(query, limit, count=False).hits]
+
+    def term(self, field: str, value: str) -> Query:
+        """A query for one whole value of a field."""
+        return Query.term_query(self._schema, field, value)
+
+    def terms(self, field: str, values: tuple[str, ...]) -> Query:
+        """A query for any of these values of a field."""
+        return Query.term_set_query(self._schema, field, list(values))
+
+    def near(self, field: str, word: str, distance: int) -> Query:
+        """A query for what is so many letters away from ``word``."""
+        return Query.fuzzy_term_query(self._schema, field, word, distance)
+
+    def between(self, field: str, interval: Range) -> Query:
+        """A query for figures in an interval."""
+        if field not in COLUMNS:
+            return self._figures(column(field), interval)
+        if field in STEPPED:
+            return self._stepped(field, interval)
+        return self._exact(field, interval)
+
+    def _stepped(self, field: str, interval: Range) -> Query:
+        """As `between`: figures are compared only on the steps where the interval ends."""
+        low, high = (step(end) if end and end > 0 else None for end in interval[:2])
+        ends = {end for end in (low, high) if end is not None}
+        if not ends:
+            return self._exact(field, interval)
+        least = 0 if field in _UNSIGNED else -LAST_STEP
+        inner = range(least if low is None else low + 1, LAST_STEP if high is None else high)
+        at = self._exact(field, interval)
+        either = [self.terms("step", tuple(f"{field} {n}" for n in inner))] if inner else []
+        either += [all_of([self.term("step", f"{field} {n}"), at]) for n in sorted(ends)]
+        return any_of(either)
+
+    def _exact(self, field: str, interval: Range) -> Query:
+        kind = FieldType.Unsigned if field in _UNSIGNED else FieldType.Float
+        low, high, with_low, with_high = interval
+        if kind is FieldType.Unsigned:  # whole numbers: the bounds are made inclusive
+            if low is not None:
+                low = min(low, _LARGEST)
+                low = int(low) + 1 if not with_low or low % 1 else int(low)
+            if high is not None:
+                high = min(high, _LARGEST)
+                high = int(high) - 1 if not with_high and high % 1 == 0 else int(high)
+                if high < (low or 0):
+                    return Query.empty_query()
+            with_low = with_high = True
+        return Query.range_query(
+            self._schema,
+            field,
+            kind,
+            lower_bound=low,
+            upper_bound=high,
+            include_lower=with_low,
+            include_upper=with_high,
+        )
+
+    def _figures(self, field: str, interval: Range) -> Query:
+        """As `between`, in a column that the schema does not name: the parser alone can say it."""
+        low, high, with_low, with_high = interval
+        sides = []
+        if low is not None:  # one side at a time: the engine panics where two differ in their type
+            sides.append(f"{field}:{'[' if with_low else '{'}{_digits(low)} TO *]")
+        if high is not None:
+            sides.append(f"{field}:[* TO {_digits(high)}{']' if with_high else '}'}")
+        return all_of([self._index.parse_query(side) for side in sides])
 
     def understand(self, text: str) -> Wording:
         """What ``text`` asks for; the word of a typo is the nearest that the catalog has."""
-        rest = words(text)
-        whole = compact(text)
-        tasks, found, ignored, boosts = [], [], [], []
-        if whole:
-            boosts.append(self._exactly(whole, 6.0))
-        if len(rest) > 1:
-            as_said = Query.phrase_query(self._schema, "name", list(rest))
-            boosts.append(Query.const_score_query(as_said, 1.0))
+        rest = [word for word in words(text) if word not in ARTICLES]
+        tasks, found, ignored, meant = [], [], [], []
+        boosts = self._as_a_whole(text, rest)
+        kept: list[str] = []
         while rest:
             length, named = _task_phrase(rest)
             if length:
                 said, rest = rest[:length], rest[length:]
                 tasks.append(self._tasks(named))
-                boosts += [self._meant(named[0]), *self._said(said)]
+                meant.append(self._named("kind", named[0], 4.0))
+                boosts += self._said(said)
                 continue
             word = rest.pop(0)
             if word in STOP_WORDS:
                 continue
             for length in self._joined(word, rest):
-                word += "".join(rest[:length])
-                rest = rest[length:]
+                apart, rest = [word, *rest[:length]], rest[length:]
+                found += self._in_one(apart)
+                kept.append("".join(apart))
+                boosts.append(self._exactly("".join(apart), 3.0))
+                word = ""
+            if not word:
+                continue
             known = self._known(word)
             if known is None:
                 ignored.append(word)
             else:
                 found.append(self._as_written(known))
+                kept.append(known)
                 boosts.append(self._exactly(known, 3.0))
-        return Wording(tuple(tasks), tuple(found), tuple(boosts), tuple(ignored))
+        if ignored and not tasks and all(len(word) == 1 for word in kept):
+            ignored, found = [*ignored, *kept], []  # what is left says nothing: chest x-ray
+        return Wording(tuple(tasks), tuple(found), tuple(meant), tuple(boosts), tuple(ignored))
+
+    def _as_a_whole(self, text: str, said: list[str]) -> list[Query]:
+        """What is worth more where all that was said is the name, or in it."""
+        whole = compact(text)
+        boosts = [self._exactly(whole, 6.0)] if whole else []
+        if len(said) > 1:
+            boosts.append(Query.const_score_query(self._phrase("name", said), 1.0))
+        languages = [LANGUAGES[word] for word in said if word in LANGUAGES]
+        if len(languages) > 1:  # from one to the other
+            as_said = Query.const_score_query(self._phrase("name", languages), 1.0)
+            boosts += [as_said, self._exactly("".join(languages), 3.0)]
+        return boosts
 
     def _joined(self, word: str, rest: list[str]) -> list[int]:
         """How many words go on with this one: `efficient net`, `resnet 50`, `mask r cnn`."""
         lengths = [2] if len(rest) > 1 and len(rest[0]) == 1 and rest[1].isalpha() else []
         lengths += [1] if rest and len(word) > 1 else []
-        joined = ("".join([word, *rest[:length]]) for length in lengths)
-        return [
-            n
-            for n, name in zip(lengths, joined, strict=True)
-            if self.count(self.term("name", name))
-        ][:1]
+        return [n for n in lengths if self.has("name", "".join([word, *rest[:n]]))][:1]
+
+    def _phrase(self, field: str, said: list[str], slop: int = 0) -> Query:
+        return Query.phrase_query(self._schema, field, [*said], slop)
+
+    def _in_one(self, apart: list[str]) -> list[Word]:
+        """Words that some write as one: found as that, or each for itself."""
+        one = self._as_written("".join(apart))
+        each = [self._as_written(word) for word in apart]
+        return [Word(any_of([w.found, one.found]), (*w.named, *one.named)) for w in each]
 
     def _exactly(self, word: str, worth: float) -> Query:
         return Query.const_score_query(self.term("exact", word), worth)
 
-    def _meant(self, kind: str) -> Query:
-        return Query.const_score_query(self.term("kind", kind), 3.0)
-
     def _said(self, said: list[str]) -> list[Query]:
         """A task in words says more where the model's name or a tag has these very words."""
-        queries = [
-            Query.phrase_query(self._schema, field, list(said))
-            if len(said) > 1
-            else self.term(field, said[0])
-            for field in ("name", "text")
-        ]
-        queries.append(self.term("kind", "-".join(said)))
-        return [Query.const_score_query(query, 1.0) for query in queries]
+        name = self._phrase("name", said) if len(said) > 1 else self.term("name", said[0])
+        return [Query.const_score_query(q, 1.0) for q in (name, self.term("kind", "-".join(said)))]
 
     def _tasks(self, names: tuple[str, ...]) -> Query:
-        return Query.const_score_query(Query.term_set_query(self._schema, "kind", list(names)), 1.0)
+        return self.terms("kind", names)
 
     def _known(self, word: str) -> str | None:
         """The word itself or, if it is found nowhere, the one it must be a typo of."""
-        return word if self.count(self._as_written(word)) else self._respelt(word)
+        if self.has("word", word) or self.count(self._as_written(word).found):
+            return word
+        return self._respelt(word)
 
-    def _as_written(self, word: str) -> Query:
+    def _as_written(self, word: str) -> Word:
+        """A word as such, as its letters and digits apart, as its synonyms, as a start."""
         forms = {word: 1.0, singular(word): 1.0}
         forms |= dict.fromkeys(WORD_SYNONYMS.get(singular(word), ()), 0.7)
         if word in LANGUAGES:
             forms[LANGUAGES[word]] = 1.0
-        either = []
+        short = len(word) < 3  # too short to be the start of words that are meant by it
+        found, named = [], []
         for form, weight in forms.items():
             pieces = parts(form)
-            either.append(Query.const_score_query(self.term("kind", form), 3.0 * weight))
-            for field, boost in (("name", 3.0), ("text", 1.0)):
-                exactly = [(self.term(field, form), boost * weight)]
-                if len(pieces) > 1:
-                    phrase = Query.phrase_query(self._schema, field, list(pieces), 1)
-                    exactly.append((phrase, boost * weight / 2))
-                # Where it is found is what counts: how rare a word is, or how long the name
-                # around it, says little about which weights are meant.
-                either += [Query.const_score_query(query, worth) for query, worth in exactly]
-        if len(word) >= 3:
-            for field, boost in (("name", 0.5), ("text", 0.3), ("exact", 0.5)):
-                start = Query.fuzzy_term_query(self._schema, field, word, 0, prefix=True)
-                either.append(Query.const_score_query(start, boost))
-        return Query.disjunction_max_query(either)
+            # Where it is found is what counts: how rare a word is, or how long the name around it,
+            # says little about which weights are meant.
+            named += [
+                self._named(field, form, 2.0 * weight)
+                for field in ("kind", "name")
+                if self.has(field, form)
+            ]
+            if len(pieces) > 1:
+                apart = [self._phrase(field, pieces, 1) for field in ("name", "text")]
+                named.append(Named(apart[0], 0.5 * weight))
+                found += apart
+            if self.has("word", form) and (short or not form.startswith(word)):
+                found.append(self.term("word", form))
+        if not short:
+            found.append(Query.fuzzy_term_query(self._schema, "word", word, 0, prefix=True))
+        return Word(any_of(found), tuple(named))
+
+    def _named(self, field: str, value: str, worth: float) -> Named:
+        return Named(self.term(field, value), worth, self.searcher.doc_freq(field, value))
 
     def _respelt(self, word: str) -> str | None:
         """The word of the catalog that is nearest to a misspelt one; None if none is near."""
@@ -148,23 +276,27 @@ class Reader:
             return None
         from difflib import SequenceMatcher
 
-        distance = 1 if len(word) < 8 else 2
-        near = [
-            Query.fuzzy_term_query(self._schema, field, word, distance)
-            for field in ("name", "text", "exact")
-        ]
-        records = [self.record(hit) for hit in self.hits(any_of(near), _CANDIDATES)]
-        found = {token for r in records for token in indexes.vocabulary(r)}
-        alike = {token: SequenceMatcher(None, word, token).ratio() for token in found}
-        best = max(alike.values(), default=0.0)
-        nearest = [token for token in alike if alike[token] == best]
-        if len(nearest) < 2:
-            return nearest[0] if nearest else None
-        return max(nearest, key=lambda token: (self.count(self._as_written(token)), token))
+        for distance in (1,) if len(word) < 8 else (1, 2):
+            near = Query.const_score_query(self.near("word", word, distance), 1.0)
+            hits = self.searcher.search(
+                near, _CANDIDATES, count=False, weight_by_field="prior"
+            ).hits
+            records = [self.record(address) for _, address in hits]
+            found = {token for record in records for token in words_of(record).all}
+            found = {token for token in found if abs(len(token) - len(word)) <= distance}
+            alike = {token: SequenceMatcher(None, word, token).ratio() for token in found}
+            best = max(alike.values(), default=0.0)
+            nearest = [token for token in alike if alike[token] == best]
+            if nearest:
+                return max(nearest, key=lambda t: (self.searcher.doc_freq("word", t), t))
+        return None
 
-    def term(self, field: str, value: str) -> Query:
-        """A query for one whole value of a field."""
-        return Query.term_query(self._schema, field, value)
+
+def _digits(figure: float) -> str:
+    """A figure without an exponent, which the engine's parser reads as a word."""
+    from decimal import Decimal
+
+    return format(Decimal(repr(max(-_FARTHEST, min(float(figure), _FARTHEST)))), "f")
 
 
 def _task_phrase(rest: list[str]) -> tuple[int, tuple[str, ...]]:
@@ -179,4 +311,13 @@ def _task_phrase(rest: list[str]) -> tuple[int, tuple[str, ...]]:
 
 def any_of(queries: list[Query]) -> Query:
     """A query that matches what any of these matches."""
+    if len(queries) == 1:
+        return queries[0]
     return Query.boolean_query([(Occur.Should, query) for query in queries])
+
+
+def all_of(queries: list[Query]) -> Query:
+    """A query that matches what all of these match: everything, if there are none."""
+    if not queries:
+        return Query.all_query()
+    return Query.boolean_query([(Occur.Must, query) for query in queries])

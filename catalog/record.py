@@ -13,10 +13,11 @@ from msgspec import Meta
 
 from catalog.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Modality = Literal["image", "text", "audio", "video", "multimodal", "tabular"]
-Sha = Literal["sha256", "sha384", "sha1", "md5"]
+Role = Literal["pretrain", "finetune"]
+Sha = Literal["sha256", "sha384", "sha1", "md5", "git-sha1"]  # the last: what git names a file
 Count = Annotated[int, Meta(gt=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]+$")]
@@ -26,7 +27,7 @@ class SourceDataset(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """A data set the weights were trained on."""
 
     id: str  # HF-style identifier, `imagenet-1k`
-    role: Literal["pretrain", "finetune"]
+    role: Role
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,7 +99,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     format: str  # `safetensors`, `pytorch`, `onnx`, `keras`, ...
     urls: tuple[str, ...]
     precision: str | None = None
-    size_bytes: Count | None = None
+    size_bytes: Annotated[int, Meta(ge=0)] | None = None
     about_bytes: Count | None = None  # rounded or estimated: to sort and filter by, not to check
     digest: Digest | None = None
     opset: int | None = None
@@ -149,7 +150,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     base_model: str | None = None
     relation: Literal["finetune", "quantized", "adapter", "converted"] | None = None
 
-    license: License | None = None
+    license: License | None = None  # of the weights, or else the best that is known
+    project_license: License | None = None  # of the package or repository that lists them
     evals: tuple[Evaluation, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     provenance: tuple[Provenance, ...] = ()

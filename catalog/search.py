@@ -7,27 +7,27 @@ nowhere are left out and named in the result; a task named in plain words is nev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-import tantivy
-from tantivy import FieldType, Occur, Query
+from tantivy import Occur, Query
 
 from catalog import index as indexes
 from catalog import snapshot
+from catalog.document import COLUMNS, FACETS
 from catalog.errors import NotFoundError
-from catalog.index import FACETS
-from catalog.query import TERMS, Metrics, Range, Request, check_page, encodable, parse, unknown
-from catalog.reader import Reader, Wording, any_of
-from catalog.record import ModelRecord
+from catalog.metrics import Metrics
+from catalog.page import by_figure, by_likeness
+from catalog.query import TERMS, Request, check_page, encodable, parse, unknown
+from catalog.reader import Reader, Word, Wording, all_of, any_of
+from catalog.record import ModelRecord, decode
 from catalog.table import as_html, as_text, row
+from catalog.words import words
 
-_UNSIGNED = {"params", "size", "side"}
-_LARGEST = 2**63  # more than any figure
 _FACET_VALUES = 50
-_TERM_VALUES = 10_000
 _CLOSEST = 5
 _CANDIDATES = 200
 
@@ -36,13 +36,19 @@ _CANDIDATES = 200
 class SearchResult(Sequence[ModelRecord]):
     """One page of the records found; it is a sequence of them.
 
-    ``facets`` counts all that were found: facet -> value -> number of records.
+    ``notes`` says what one should know when reading it.
     """
 
     total: int
     items: tuple[ModelRecord, ...]
-    facets: dict[str, dict[str, int]]
     ignored: tuple[str, ...] = ()  # words that are found nowhere in the catalog
+    notes: tuple[str, ...] = ()
+    _count: Callable[[], dict[str, dict[str, int]]] = dict
+
+    @cached_property
+    def facets(self) -> dict[str, dict[str, int]]:
+        """Counts of all that were found, made when first asked: facet -> value -> records."""
+        return self._count()
 
     def rows(self) -> list[dict[str, Any]]:
         """A dict of plain values for each record, as `pandas.DataFrame` takes them."""
@@ -66,28 +72,36 @@ class SearchResult(Sequence[ModelRecord]):
 
 
 class Catalog:
-    """The records of a snapshot with an index over them."""
+    """The records of a snapshot and one's own, with an index over them."""
 
-    def __init__(self, cache_dir: Path, records: Path) -> None:
+    def __init__(self, cache_dir: Path, records: Path, overlay: Path | None) -> None:
         self._records = records
-        opened = indexes.open_index(cache_dir, records)
-        self._schema = opened.index.schema
-        self._searcher = opened.index.searcher()
-        self._reader = Reader(self._schema, self._searcher)
-        self.metrics: Metrics = opened.metrics
+        self._overlay = overlay
+        self._reader = Reader(indexes.open_index(cache_dir, records, overlay))
+        self._everything = Query.all_query()
+        self.metrics = Metrics(self._reader)
 
     @classmethod
-    def open(cls, cache_dir: Path, records: Path = snapshot.SHIPPED) -> Catalog:
-        """The catalog that ships with tlhub; its index is kept in ``cache_dir``.
+    def open(
+        cls, cache_dir: Path, records: Path = snapshot.SHIPPED, overlay: Path | None = None
+    ) -> Catalog:
+        """The catalog that ships with tlhub and, in ``overlay``, the user's own records.
+
+        One's own record stands in the place of one that ships under its uid. The index is kept in
+        ``cache_dir``.
 
         Raises:
-            IntegrityError: the snapshot cannot be read.
+            IntegrityError: the snapshot or the overlay is damaged.
+            StorageError: the overlay cannot be read.
         """
-        return cls(cache_dir, records)
+        return cls(cache_dir, records, overlay)
 
     def records(self) -> Iterator[ModelRecord]:
         """All records in the order of their uids."""
-        return snapshot.read(self._records)
+        shipped = snapshot.read(self._records)
+        if self._overlay is None or not self._overlay.exists():
+            return shipped
+        return _merged(shipped, self._overlay)
 
     def get(self, uid: str) -> ModelRecord:
         """The record with this uid, or with these weights under another home's uid.
@@ -164,10 +178,10 @@ class Catalog:
         source, slash, name = wanted.rpartition("/")
         source = source.partition("/")[0]
         found = self._reader.understand(name)
-        alike = any_of([*found.words, *found.boosts])
+        alike = any_of([*(word.found for word in found.words), *found.boosts])
         hits = [
-            *self._reader.hits(Query.fuzzy_term_query(self._schema, "key", wanted, 2), _CANDIDATES),
-            *self._reader.hits(_all([self._reader.term("source", source), alike]), _CANDIDATES),
+            *self._reader.hits(self._reader.near("key", wanted, 2), _CANDIDATES),
+            *self._reader.hits(all_of([self._reader.term("source", source), alike]), _CANDIDATES),
             *self._reader.hits(alike, _CANDIDATES),
         ]
         records = [self._reader.record(hit) for hit in hits]
@@ -187,99 +201,118 @@ class Catalog:
 
     def _search(self, request: Request, limit: int, offset: int) -> SearchResult:
         self._check_terms(request)
-        understood = self._reader.understand(request.words)
-        query = self._combined(understood, request)
-        total = self._reader.count(query)
-        page = min(limit, max(total - offset, 0))
-        hits: list[tantivy.DocAddress] = []
-        if page:
-            order: dict[str, Any] = {"weight_by_field": "prior"}
-            if request.order is not None:
-                field, direction = request.order
-                least = direction == "asc"
-                order = {
-                    "order_by_field": field,
-                    "order": tantivy.Order.Asc if least else tantivy.Order.Desc,
-                }
-            found = self._searcher.search(query, page, count=False, offset=offset, **order)
-            hits = [address for _, address in found.hits]
+        found = self._reader.understand(request.words)
+        ignored = found.ignored
+        if not words(request.words) and request.words not in {"", "*"}:
+            ignored = tuple(request.words.split())  # signs, or a script that has no words here
+        must = [self._reader.terms(name, values) for name, values in request.terms]
+        must += [self._reader.between(name, interval) for name, interval in request.ranges]
+        must += found.tasks
+        query = self._everything
+        if must or found.words:
+            query = all_of([*must, *_some(found.words, len(found.words))])
+        if ignored and not found.words and not found.tasks:
+            query = Query.empty_query()
+        total, items = self._page(query, found, request, limit, offset)
+        notes = self._notes(request)
+        if not total and len(found.words) + len(found.tasks) > 1:
+            together = self._together(found)
+            query = all_of([*must, *_some(found.words, together)])
+            total, items = self._page(query, found, request, limit, offset)
+            if total and together < len(found.words):
+                notes += (_left_out(together, len(found.words)),)
         return SearchResult(
             total=total,
-            items=tuple(self._reader.record(hit) for hit in hits),
-            facets=self._facets(query),
-            ignored=understood.ignored,
+            items=tuple(items),
+            ignored=ignored,
+            notes=notes,
+            _count=lambda: self._facets(query),
         )
 
-    def _combined(self, understood: Wording, request: Request) -> Query:
-        """Everything asked for: conditions and tasks always, words as many as can be had."""
-        must = [*understood.tasks]
-        must += [Query.term_set_query(self._schema, name, list(v)) for name, v in request.terms]
-        must += [self._between(name, interval) for name, interval in request.ranges]
-        if not understood.words and understood.ignored and not understood.tasks:
-            return Query.empty_query()
-        if not understood.words:
-            every = Query.const_score_query(Query.all_query(), 1.0)
-            boosts = [(Occur.Should, boost) for boost in understood.boosts]
-            return Query.boolean_query([(Occur.Must, q) for q in [*must, every]] + boosts)
-        shown = Query.empty_query()
-        for wanted in range(len(understood.words), 0, -1):
-            shown = Query.boolean_query(
-                [(Occur.Should, query) for query in understood.words],
-                minimum_number_should_match=wanted,
-            )
-            # Whether the words go together is asked of the whole catalog: a filter that leaves
-            # nothing is an answer, not a reason to drop a word.
-            if self._reader.count(_all([*understood.tasks, shown])):
-                break
-        words_ = Query.boolean_query(
-            [(Occur.Must, shown), *((Occur.Should, boost) for boost in understood.boosts)]
-        )
-        return _all([*(Query.const_score_query(query, 0.0) for query in must), words_])
+    def _page(
+        self, query: Query, found: Wording, request: Request, limit: int, offset: int
+    ) -> tuple[int, list[ModelRecord]]:
+        """How many there are, and those of one page."""
+        if not limit:
+            every = query is self._everything
+            return self._reader.searcher.num_docs if every else self._reader.count(query), []
+        if request.order is None and (found.words or found.tasks):
+            return by_likeness(self._reader, query, found, limit, offset)
+        # Without words nothing is a better match: the well known come first.
+        return by_figure(self._reader, query, request.order or ("prior", "desc"), limit, offset)
 
-    def _between(self, field: str, interval: Range) -> Query:
-        kind = FieldType.Unsigned if field in _UNSIGNED else FieldType.Float
-        low, high, with_low, with_high = interval
-        if kind is FieldType.Unsigned:  # whole numbers: the bounds are made inclusive
-            if low is not None:
-                low = min(low, _LARGEST)
-                low = int(low) + 1 if not with_low or low % 1 else int(low)
-            if high is not None:
-                high = min(high, _LARGEST)
-                high = int(high) - 1 if not with_high and high % 1 == 0 else int(high)
-                if high < (low or 0):
-                    return Query.empty_query()
-            with_low = with_high = True
-        return Query.range_query(
-            self._schema,
-            field,
-            kind,
-            lower_bound=low,
-            upper_bound=high,
-            include_lower=with_low,
-            include_upper=with_high,
-        )
+    def _together(self, found: Wording) -> int:
+        """How many of the words go together with the tasks somewhere in the catalog.
+
+        Whether they do is asked of the whole catalog: a filter that leaves nothing is an answer,
+        not a reason to drop a word.
+        """
+        for wanted in range(len(found.words), 0, -1):
+            if self._reader.count(all_of([*found.tasks, *_some(found.words, wanted)])):
+                return wanted
+        return 0
+
+    def _notes(self, request: Request) -> tuple[str, ...]:
+        """What to know of the order: figures compare only on one data set."""
+        name = request.order[0] if request.order else ""
+        if not name or name in COLUMNS or "@" in name:
+            return ()
+        common = self.metrics.commonest(name)
+        if common is None:
+            return ()
+        return (f"{name} is of several data sets; sort:{common} compares on one",)
 
     def _facets(self, query: Query) -> dict[str, dict[str, int]]:
-        terms = {f: {"terms": {"field": f, "size": _FACET_VALUES}} for f in FACETS}
-        counts = self._searcher.aggregate(query, terms)
-        return {
-            facet: {bucket["key"]: int(bucket["doc_count"]) for bucket in counts[facet]["buckets"]}
-            for facet in FACETS
-        }
+        if query is self._everything and self._reader.intact():
+            words_ = self._reader.searcher.terms_with_prefix
+            counts = {facet: dict(words_(facet, "", limit=_FACET_VALUES)) for facet in FACETS}
+        else:
+            terms = {f: {"terms": {"field": f, "size": _FACET_VALUES}} for f in FACETS}
+            found = self._reader.searcher.aggregate(query, terms)
+            counts = {
+                facet: {bucket["key"]: int(bucket["doc_count"]) for bucket in part["buckets"]}
+                for facet, part in found.items()
+            }
+        return {f: {value: n for value, n in counts[f].items() if value} for f in FACETS}
 
     def _check_terms(self, request: Request) -> None:
         for name, values in request.terms:
             for value in values if TERMS.get(name, ()) is None else ():
-                if not self._reader.count(self._reader.term(name, value)):
+                if not self._reader.has(name, value):
                     raise unknown(name, value, self._values(name))
 
     def _values(self, name: str) -> list[str]:
         """The values that the records have of a field: sorted, or most records first if many."""
-        terms = {name: {"terms": {"field": name, "size": _TERM_VALUES}}}
-        counted = self._searcher.aggregate(Query.all_query(), terms)[name]["buckets"]
-        values = [str(bucket["key"]) for bucket in counted]
+        values = self._reader.values(name)
         return sorted(values) if len(values) <= _FACET_VALUES else values
 
 
-def _all(queries: list[Query]) -> Query:
-    return Query.boolean_query([(Occur.Must, query) for query in queries])
+def _some(words_: Sequence[Word], wanted: int) -> list[Query]:
+    """What every result must be for so many of the words to be found in it."""
+    if wanted == len(words_):
+        return [word.found for word in words_]
+    if not wanted:
+        return []
+    either = [(Occur.Should, word.found) for word in words_]
+    return [Query.boolean_query(either, minimum_number_should_match=wanted)]
+
+
+def _left_out(together: int, of: int) -> str:
+    """What to know of results that some words of the text were left out for."""
+    if not together:
+        return "no model of this task has any of the other words: they are left out"
+    return f"no model has all of the words: shown is what has {together} of {of}"
+
+
+def _merged(shipped: Iterator[ModelRecord], overlay: Path) -> Iterator[ModelRecord]:
+    """Both in the order of uids, one's own in the place of a shipped one."""
+    from heapq import merge
+
+    from catalog.overlay import Overlay
+
+    own = (decode(line) for line in Overlay.open(overlay).records())
+    last = ""
+    for record in merge(own, shipped, key=lambda record: record.uid):  # ties: one's own first
+        if record.uid != last:
+            yield record
+        last = record.uid

@@ -11,7 +11,6 @@ from catalog.errors import NotFoundError
 from catalog.record import Artifact, Digest
 from converters.folder import sha256_of
 from hub_client.fetch import fetch
-from hub_client.store import Store
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
@@ -56,7 +55,7 @@ def build(
     ]
     files |= fetch(
         artifacts,
-        Store(settings.home),
+        settings.store,
         offline=settings.offline,
         progress=lambda label, done, total: progress(Event(label, done, total)),
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from catalog.errors import IntegrityError
 from catalog.harvesters.datasets import dataset_id
 from catalog.harvesters.entries import Facts, arxiv_ids, each, project_license, record
 from catalog.harvesters.package import Package
@@ -33,10 +31,7 @@ def harvest(package: Path) -> Iterator[ModelRecord]:
         IntegrityError: there is no list, or it is no JSON.
     """
     wheel = Package.open(package)
-    try:
-        found = json.loads(wheel.text(LIST))
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{LIST} of {package} is no JSON: {error}") from error
+    found = wheel.json(LIST)
     project = project_license(wheel)
     yield from each(_walk(found), lambda entry: _record(wheel.source, entry, project), wheel.source)
 

@@ -81,6 +81,17 @@ def dataset_id(name: str) -> str:
     return re.sub(r"[^a-z0-9.+]+", "-", plain).strip("-")
 
 
+def dataset_of_hub(repository: str) -> str:
+    """The identifier of a data set on the hub: `ILSVRC/imagenet-1k` is `imagenet-1k`.
+
+    Only a repository that is called exactly as a well-known data set is taken for it.
+    """
+    owner, _, name = repository.strip().rpartition("/")
+    if not owner or name.lower() in {found for _, found in _NAMED}:
+        return dataset_id(name)
+    return repository.strip()
+
+
 def datasets_in(text: str) -> tuple[str, ...]:
     """The well-known data sets that a text names, in the order of its naming them."""
     hits = [(m.start(), found) for p, found in _IN_TEXT if (m := re.search(p, text))]

@@ -16,6 +16,7 @@ from catalog.record import License, ModelRecord, Provenance, decode, encode
 log = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
+_BROKEN = (TlhubError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _UNKNOWN: tuple[Any, ...] = (None, "", ())
 
 
@@ -60,7 +61,7 @@ def each(
     for name, entry in entries:
         try:
             found = make(entry)
-        except (TlhubError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except _BROKEN as error:
             log.warning("%s: %s is left out: %s", package, name, error)
             continue
         if found is not None:

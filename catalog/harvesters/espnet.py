@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from catalog.errors import IntegrityError
 from catalog.harvesters.datasets import dataset_id
 from catalog.harvesters.entries import Facts, each, project_license, record
 from catalog.harvesters.package import Package
@@ -40,11 +37,7 @@ def harvest(package: Path) -> Iterator[ModelRecord]:
         IntegrityError: there is no table.
     """
     wheel = Package.open(package)
-    text = wheel.text(TABLE)
-    try:
-        rows = list(csv.DictReader(io.StringIO(text), strict=True))
-    except csv.Error as error:
-        raise IntegrityError(f"{TABLE} of {package} is no CSV: {error}") from error
+    rows = wheel.rows(TABLE)
     license_ = project_license(wheel)
     entries = ((f"{TABLE}, line {number}", row) for number, row in enumerate(rows, 2))
     yield from each(entries, lambda row: _record(wheel.source, row, license_), wheel.source)

@@ -202,8 +202,8 @@ def _file(source: Module, model: _Model) -> tuple[str, Digest | None]:
 
 
 def _base(source: Module) -> str:
-    name = next(name for name in source.names if name.startswith("BASE_WEIGHT"))
-    found = source.get(name)
+    name = next((name for name in source.names if name.startswith("BASE_WEIGHT")), "BASE_WEIGHTS")
+    found = source.get(name) if name in source.names else None
     if not isinstance(found, str) or not found.startswith("https://"):
         raise LookupError(f"{name} is {found!r}")
     return found

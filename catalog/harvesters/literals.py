@@ -17,13 +17,21 @@ def parse(package: Package, name: str) -> ast.Module:
     Raises:
         IntegrityError: it is no Python source.
     """
-    text = package.text(name)
+    return parse_text(package.text(name), f"{name} of {package.path}")
+
+
+def parse_text(text: str, name: str) -> ast.Module:
+    """The syntax tree of Python source.
+
+    Raises:
+        IntegrityError: it is none; the message has its ``name``.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in somebody else's source
             return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise IntegrityError(f"{name} of {package.path} is no Python source: {error}") from error
+        raise IntegrityError(f"{name} is no Python source: {error}") from error
 
 
 def literal(node: ast.expr, names: Mapping[str, Any] | None = None) -> Any:
@@ -76,7 +84,7 @@ def constants(module: ast.Module) -> dict[str, Any]:
             ):
                 try:
                     found[name] = literal(value, found)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
     return found
 
@@ -88,6 +96,6 @@ def keywords(call: ast.Call, names: Mapping[str, Any] | None = None) -> dict[str
         if item.arg:
             try:
                 found[item.arg] = literal(item.value, names)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
     return found

@@ -7,7 +7,6 @@ of one (translations, subsets) are left out.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -123,8 +122,7 @@ def _record(
                 else None,
                 "embed_dim": max(dimensions) if isinstance(dimensions, list) else dimensions,
                 "base_model": base if base != name else None,
-                "license": license_of(_license(meta.get("license")), "weights")
-                or license_of(wheel.license, "project"),
+                "license": license_of(_license(meta.get("license")), "weights"),
             },
         ),
         Facts(
@@ -191,8 +189,7 @@ def _codes(names: list[str], languages: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _languages(wheel: Package) -> dict[str, str]:
-    try:
-        table = json.loads(wheel.text(ISO_CODES))
-        return {three: two for two, three in table.items()}
-    except (ValueError, AttributeError) as error:
-        raise IntegrityError(f"{ISO_CODES} of {wheel.path} is no table: {error}") from error
+    table = wheel.json(ISO_CODES)
+    if not isinstance(table, dict) or not all(isinstance(code, str) for code in table.values()):
+        raise IntegrityError(f"{ISO_CODES} of {wheel.path} is no table of languages")
+    return {three: two for two, three in table.items()}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -131,7 +130,7 @@ def _record(
     result: Mapping[str, str] | None,
 ) -> ModelRecord:
     path = f"open_clip/model_configs/{model}.json"
-    shape = json.loads(wheel.text(path)) if path in wheel.names else {}
+    shape = wheel.json(path) if path in wheel.names else {}
     size = _size(shape)
     tower = shape.get("vision_cfg", {}).get("timm_model_name")
     repository = str(config["hf_hub"]).rstrip("/")
@@ -279,8 +278,11 @@ def _evaluations(result: Mapping[str, str], size: tuple[int, ...] | None) -> Ite
 
 
 def _read(path: Path, name: str, keys: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"{path} is no table: {error}") from error
     if not rows or not set(keys) <= set(rows[0]):
         raise DataError(
             f"{path} is not open_clip's {name}", hint=f"the table is at {_PROJECT}/{name}"

@@ -1,7 +1,8 @@
 """OpenMMLab: the metafiles of mmpretrain, mmdet, mmsegmentation, mmpose, mmagic and the others.
 
-A wheel has them under `<package>/.mim/`. Task, data sets, input size and architecture that a
-metafile leaves out are read from the names of configurations and marked as derived.
+A wheel has them under `<package>/.mim/`. Input sizes that a metafile leaves out are
+read from the configuration beside it; parameters are added up from it. Task, data sets and
+architecture are read from the names of configurations. The last three are marked as derived.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from catalog.families import tags_of
+from catalog.harvesters.openmmlab_configs import Config, Configs
 from catalog.harvesters.openmmlab_figures import datasets_of, evaluations, task_of
 from catalog.harvesters.openmmlab_metafiles import (
     Entry,
@@ -34,6 +36,8 @@ from catalog.harvesters.openmmlab_names import (
     family_of_name,
     size_in,
 )
+from catalog.harvesters.openmmlab_params import params_of
+from catalog.harvesters.openmmlab_sizes import size_of_config
 from catalog.harvesters.package import Package
 from catalog.record import (
     Artifact,
@@ -60,6 +64,7 @@ _LICENSES = {
     "Apache License 2.0": "Apache-2.0",
     "GPL License 3.0": "GPL-3.0-only",
 }
+_FEATURES = {"image-classification", "image-feature-extraction"}  # counted at their input size
 _FRACTIONS = {"mmpose", "mmocr"}  # 0.722 where others write 72.2
 _VIDEOS = ("reds", "vid4", "udm10", "vimeo-90k", "spmcs-30")  # data sets of mmedit's restorers
 
@@ -71,6 +76,7 @@ def harvest(package: Path) -> Iterator[ModelRecord]:
         IntegrityError: ``package`` is no wheel.
     """
     opened = Package.open(package)
+    configs = Configs(opened)
     taken: set[str] = set()
     for entry in entries(opened):
         stems = (entry.name, stem(entry.model.get("Config")), entry.label, stem(entry.url))
@@ -80,25 +86,27 @@ def harvest(package: Path) -> Iterator[ModelRecord]:
             log.warning("%s: %s is listed twice, with %s", entry.metafile, entry.name, entry.url)
             continue
         try:
-            record = _record(opened, entry, name)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            record = _record(opened, configs, entry, name)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             log.warning("%s: %s is broken: %r", entry.metafile, entry.name, error)
             continue
         taken.add(name)
         yield record
 
 
-def _record(package: Package, entry: Entry, name: str) -> ModelRecord:
+def _record(package: Package, configs: Configs, entry: Entry, name: str) -> ModelRecord:
     source, model, metadata = package.name, entry.model, metadata_of(entry.model)
     results = [] if entry.part else results_of(model)
     task, modality, tags = _task(entry, source, results)
     folder, _, metafile = entry.metafile.partition(".mim/")
     config = model.get("Config")
-    origin = None
-    if isinstance(config, str) and f"{folder}.mim/{config}" in package.names:
-        origin = f"{_tree(package)}/{config}"
+    path = f"{folder}.mim/{config}" if isinstance(config, str) else ""
+    configured: Config = {} if entry.part else configs.get(path)
+    origin = f"{_tree(package)}/{config}" if path in package.names else None
     said_size = size_of(metadata)
-    size = said_size or (size_in(name) if _takes_images(source, tags) else None)
+    takes_images = _takes_images(source, tags)
+    own_size = said_size or (size_of_config(configured) if takes_images else None)
+    size = own_size or (size_in(name) if takes_images else None)
     input_size = (3, *size) if size else None
     evals = tuple(
         item
@@ -117,6 +125,7 @@ def _record(package: Package, entry: Entry, name: str) -> ModelRecord:
     num_classes = classes_of(task, target, evals)
     label_set = "imagenet-1k" if (target, num_classes) == ("imagenet-1k", 1000) else None
     params = count_of(metadata, {"Parameters": "", "params": "", "Params(M)": "M"})
+    counted = None if params else params_of(configured)
     macs = count_of(metadata, {"FLOPs": "", "Flops(G)": "G"})
     papers = () if entry.part else papers_of(model.get("Paper") or entry.collection.get("Paper"))
     base_model, relation = base_of(model)
@@ -146,7 +155,8 @@ def _record(package: Package, entry: Entry, name: str) -> ModelRecord:
         "family": True,
         "tags": True,
         "origin_url": origin,
-        "input_size": size and not said_size,
+        "input_size": size and not own_size,
+        "params": counted,
         "source_datasets": datasets and not said_data,
         "num_classes": num_classes,
         "label_set": label_set,
@@ -165,9 +175,9 @@ def _record(package: Package, entry: Entry, name: str) -> ModelRecord:
         source_datasets=datasets,
         num_classes=num_classes,
         label_set=label_set,
-        params=params,
+        params=params or counted,
         gmacs=macs / 1e9 if macs else None,
-        gmacs_at=input_size if macs and modality == "image" else None,
+        gmacs_at=input_size if macs and (said_size or task in _FEATURES) else None,
         input_size=input_size,
         base_model=base_model,
         relation=relation,
@@ -176,6 +186,11 @@ def _record(package: Package, entry: Entry, name: str) -> ModelRecord:
         artifacts=() if hub else (_artifact(entry.url),),
         provenance=(
             Provenance(fields=_named(said), source=package.source, path=entry.metafile),
+            *(
+                [Provenance(fields=("input_size",), source=package.source, path=path)]
+                if own_size and not said_size
+                else []
+            ),
             Provenance(fields=_named(derived), source=package.source, derived=True),
         ),
     )

@@ -9,7 +9,6 @@ multiply-accumulates (`FLOPs/2`); its rows are joined by the file name in their 
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -96,7 +95,7 @@ def harvest(package: Path) -> Iterator[ModelRecord]:
     wheel = Package.open(package)
     readme = _readme(wheel)
     sizes = _sizes(wheel)
-    for number, row in enumerate(csv.DictReader(wheel.text(TABLE).splitlines()), 2):
+    for number, row in enumerate(wheel.rows(TABLE), 2):
         try:
             if row["repo_release_tag"] != _NONE:
                 yield _record(wheel, row, readme, sizes)

@@ -151,8 +151,9 @@ def _family(architecture: str) -> str:
 
 
 def _any_size(architecture: str, meta: dict[str, Any]) -> tuple[Any, ...]:
-    """Convolutions have the same parameters at every size, transformers have not."""
-    sides = (224, 224) if architecture.startswith("resnet") else (None, None)
+    """Convolutions have the same parameters at every size, transformers those of their own."""
+    own = architecture.startswith("resnet") or architecture.endswith("_224")
+    sides = (224, 224) if own else (None, None)
     return (meta.get("in_chans"), *sides)
 
 

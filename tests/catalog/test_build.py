@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -97,3 +101,70 @@ def test_a_damaged_snapshot_is_one_clear_error(tmp_path: Path, data: bytes | Non
         file.write_bytes(data)
     with pytest.raises(IntegrityError, match="cannot be read"):
         list(snapshot.read(file))
+
+
+# A real `tlhub catalog build` of two small sources that stops, as long as it is let, at one moment.
+_BUILD = """
+import os, pathlib, sys, time
+import catalog.build, tlhub.harvest
+from catalog.build import Source, SourceFile
+moment, name = sys.argv[1], sys.argv[2]
+package = SourceFile(argument="package", url="pypi:mmdet==1", sha256=name)
+listed = [Source(harvester="wheels"), Source(harvester="openmmlab", files=(package,))]
+tlhub.harvest.read_sources = lambda: listed
+
+def stopping(function, when):
+    def stop(*arguments, **named):
+        if when == moment:
+            print("here", flush=True)
+            time.sleep(60)
+        found = function(*arguments, **named)
+        if when + " done" == moment:
+            print("here", flush=True)
+            time.sleep(60)
+        return found
+    return stop
+
+catalog.build.merge = stopping(catalog.build.merge, "merge")
+os.fsync = stopping(os.fsync, "fsync")
+pathlib.Path.replace = stopping(pathlib.Path.replace, "replace")
+from tlhub.cli.main import main
+sys.argv[1:] = ["catalog", "build", *sys.argv[3:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "whole"),
+    [
+        *[("merge", "old"), ("merge done", "old"), ("fsync", "old"), ("replace", "old")],
+        ("replace done", "new"),
+    ],
+)
+def test_a_build_that_is_killed_leaves_a_whole_snapshot(
+    moment: str, whole: str, tmp_path: Path
+) -> None:
+    inputs, out = tmp_path / "inputs", tmp_path / "out" / "records.xz"
+    inputs.mkdir()
+    wheel = inputs / "mmdet.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("mmdet-1.dist-info/METADATA", "Name: mmdet\nVersion: 1\n")
+    snapshot.write([ModelRecord(uid="old/one")], out)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    command = [sys.executable, "-c", _BUILD, moment, digest, str(out), "--from", str(inputs)]
+    home = {**os.environ, "TLHUB_HOME": str(tmp_path / "home"), "TLHUB_CACHE": str(tmp_path / "c")}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=home)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "here\n"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    found = {record.uid for record in snapshot.read(out)}
+    assert (found == {"old/one"}) == (whole == "old")
+    again = subprocess.run(
+        [*command[:3], "never", *command[4:]], capture_output=True, text=True, env=home
+    )
+    assert again.returncode == 0, again.stderr
+    assert {record.source for record in snapshot.read(out)} == {"pypi"}

@@ -4,7 +4,7 @@ from catalog.record import ModelRecord
 from catalog.search import SearchResult
 
 RECORDS = tuple(ModelRecord(uid=f"a/{n}", params=n * 1000 + 1) for n in range(1, 4))
-RESULT = SearchResult(total=9, items=RECORDS, facets={})
+RESULT = SearchResult(total=9, items=RECORDS)
 
 
 def test_a_result_is_a_sequence_of_records() -> None:
@@ -13,7 +13,7 @@ def test_a_result_is_a_sequence_of_records() -> None:
     assert RESULT[-1:] == RECORDS[2:]
     assert list(RESULT) == list(RECORDS)
     assert RECORDS[1] in RESULT
-    assert not SearchResult(total=0, items=(), facets={})
+    assert not SearchResult(total=0, items=())
 
 
 def test_rows_are_plain_values_under_the_same_names() -> None:
@@ -32,6 +32,6 @@ def test_it_is_shown_as_a_table() -> None:
 
 
 def test_html_escapes_what_the_records_say() -> None:
-    html = SearchResult(total=1, items=(ModelRecord(uid="a/<b>&"),), facets={})._repr_html_()
+    html = SearchResult(total=1, items=(ModelRecord(uid="a/<b>&"),))._repr_html_()
     assert "<td>a/&lt;b&gt;&amp;</td>" in html
     assert "<b>" not in html

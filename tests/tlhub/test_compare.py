@@ -99,7 +99,7 @@ def test_plot_writes_a_file_and_names_the_front(cli: Cli, tmp_path: Path) -> Non
 
 def test_show_has_the_other_homes_and_how_to_use_it(cli: Cli) -> None:
     text = cli("show", V2, columns=200).stdout
-    assert "same weights   timm/resnet50.tv2_in1k" in text
+    assert "same weights     timm/resnet50.tv2_in1k" in text
     for line in (
         f"tlhub pull {V2}",
         f'model = tlhub.load("{V2}")',

@@ -95,7 +95,7 @@ def test_csv_is_read_back_as_it_was_written() -> None:
         (("bert", "--columns", "uid,colour"), "unknown column 'colour'", "uid, task"),
         (("bert", "--json", "--csv"), "two forms", "one of them"),
         (("foo:bar",), "'foo'", "fields: task"),
-        (("bert", "--language", "klingon"), "unknown language", "en, zh"),
+        (("bert", "--language", "klingon"), "unknown language", "en, fr"),
         (("bert", "--commercial", "maybe"), "unknown commercial", "yes, no, unknown"),
         (("bert", "--sort", "beauty"), "unknown sort", "any metric"),
     ],

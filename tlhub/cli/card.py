@@ -95,6 +95,9 @@ def _license(record: ModelRecord) -> Iterator[tuple[str, str]]:
         said = record.license
         name = said.spdx or said.raw or "unknown"
         yield "license", f"{name} (of the {said.scope}; commercial use: {said.commercial})"
+    project = record.project_license
+    if project and not (record.license and record.license.scope == "project"):
+        yield "project license", f"{project.spdx or project.raw} (says nothing of the weights)"
 
 
 def _files(record: ModelRecord) -> Iterator[tuple[str, str]]:

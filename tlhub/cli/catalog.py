@@ -44,13 +44,21 @@ def build(
 
 
 @app.command()
-def stats(*, json: options.Json = False) -> None:
+def stats(
+    *,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The page docs/reference/coverage.md.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
     """Count, by source and overall, how many records know each thing."""
     from catalog import coverage, snapshot
 
     found = coverage.measure(snapshot.read())
     if json:
         output.emit(found)
+    elif markdown:
+        output.line(coverage.as_page(found).rstrip())
     else:
         output.line(coverage.as_markdown(found))
 

@@ -111,7 +111,7 @@ def search(
         source=source,
         dataset=dataset,
         sort=sort,
-        limit=limit,
+        limit=0 if facets else limit,
         offset=offset,
     )
     if facets:
@@ -121,7 +121,9 @@ def search(
         _answer(result, names, as_csv=csv, as_json=json, quiet=quiet)
     if result.ignored:
         output.note(f"found nowhere and left out: {', '.join(result.ignored)}")
-    if not result.items:
+    for said in result.notes:
+        output.note(said)
+    if not (result.total if facets else result.items):
         output.note("no model matches; fewer words or wider limits find more")
     elif not (facets or csv or json or quiet):
         output.note(f"{offset + 1}-{offset + len(result.items)} of {result.total:,}")
@@ -159,7 +161,7 @@ def _names(columns: str, metrics: Metrics) -> list[str]:
 
 def _rows(result: SearchResult, names: list[str]) -> list[dict[str, Any]]:
     """These columns of every record; unknown figures are None."""
-    from catalog.index import figures
+    from catalog.document import figures
 
     found = []
     for record, plain in zip(result.items, result.rows(), strict=True):
