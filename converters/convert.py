@@ -21,12 +21,14 @@ def convert(
     out: Path,
     *,
     replace: bool = False,
+    trust: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ModelFolder:
     """The model folder at ``out``, made of the record's ``files`` (by their names in the record).
 
     It holds the graph, the weights under the names of the record's architecture, and the labels.
-    ``progress`` is told each step. After a failure ``out`` is what it was before.
+    ``trust`` is that of `converters.weights.read`. ``progress`` is told each step. After a failure
+    ``out`` is what it was before.
 
     Raises:
         UnsafeError: reading the weights could run code.
@@ -40,7 +42,7 @@ def convert(
     def fill(folder: Path) -> Manifest:
         progress(f"loading the weights into {record.architecture} ({record.framework})")
         labels = labels_of(record)
-        backbone = load_backbone(files, record)
+        backbone = load_backbone(files, record, trust=trust)
 
         from converters import evidence, export, parity, weights
 

@@ -60,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`tlhub.json`: what the folder is and where it came from; promised to stay readable."""
 
     schema_version: int
-    kind: Literal["model", "run"]
+    kind: Literal["model", "run", "original"]  # the last: files as their publisher has them
     uid: str
     created: str  # ISO 8601, UTC
     record: ModelRecord
@@ -152,7 +152,8 @@ class ModelFolder:
     ) -> ModelFolder:
         """Make the folder at ``path`` from what ``fill(temporary_folder)`` writes.
 
-        ``fill`` returns the manifest without ``files``; they are added here. After any failure,
+        ``fill`` returns the manifest; what its ``files`` do not have is added here. Links that it
+        makes stay links. After any failure,
         kill -9 included, ``path`` is what it was before: the new folder takes its place in one
         step (with ``replace`` the two are exchanged, which Linux and macOS do in one step too;
         elsewhere the next `create` mends an exchange that was interrupted).
@@ -175,7 +176,9 @@ class ModelFolder:
                 with filling(path):
                     manifest = fill(work)
                 with writing(path):
-                    manifest = msgspec.structs.replace(manifest, files=_entries(work))
+                    manifest = msgspec.structs.replace(
+                        manifest, files=_entries(work, manifest.files)
+                    )
                     data = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"))
                     (work / MANIFEST).write_bytes(data + b"\n")
                     _settle(work)
@@ -184,6 +187,26 @@ class ModelFolder:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
         return cls(path, manifest)
+
+    @classmethod
+    def adopt(cls, finished: Path, path: Path) -> ModelFolder:
+        """Put a finished folder, which is on the same disk, at ``path``; what is there gives way.
+
+        Raises:
+            IntegrityError: it is not whole; ``path`` is what it was before.
+            UsageError: another process is making ``path``, or it is no folder of tlhub's.
+            StorageError: it could not be written.
+        """
+        cls.open(finished).verify()
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path):
+            _recover(path)
+            _check_free(path, replace=True)
+            with writing(path):
+                _settle(finished)
+                _put(finished, path)
+        return cls.open(path)
 
 
 def sha256_of(file: Path) -> str:
@@ -252,13 +275,15 @@ def _recover(path: Path) -> None:
         aside.rename(path)
 
 
-def _entries(folder: Path) -> dict[str, FileEntry]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+def _entries(folder: Path, known: Mapping[str, FileEntry]) -> dict[str, FileEntry]:
+    files = {
+        file.relative_to(folder).as_posix(): file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
     return {
-        file.relative_to(folder).as_posix(): FileEntry(
-            sha256=sha256_of(file), size_bytes=file.stat().st_size
-        )
-        for file in files
+        name: known.get(name) or FileEntry(sha256=sha256_of(file), size_bytes=file.stat().st_size)
+        for name, file in files.items()
     }
 
 
@@ -266,6 +291,8 @@ def _settle(folder: Path) -> None:
     """Give every file the mode that files have here, and bring it all to the disk."""
     mode = (folder / MANIFEST).stat().st_mode  # some writers make theirs private
     for entry in [*folder.rglob("*"), folder]:
+        if entry.is_symlink():  # what it leads to is not ours
+            continue
         if entry.is_file():
             entry.chmod(mode)
         flush(entry)

@@ -45,11 +45,26 @@ def framework_of(record: ModelRecord) -> Framework:
     return cast(Framework, importlib.import_module(FRAMEWORKS[record.framework]))
 
 
-def load_backbone(files: Mapping[str, Path], record: ModelRecord) -> TorchBackbone:
+def obstacle(record: ModelRecord) -> str | None:
+    """Why no framework here can convert a record, as half a sentence; None where one can try."""
+    if record.framework not in FRAMEWORKS:
+        known = ", ".join(sorted(FRAMEWORKS))
+        return f"no converter knows {record.framework or 'its framework'}; known are {known}"
+    if record.architecture is None or not record.num_classes:
+        return "it is no image classifier of a known architecture"
+    if record.preprocess is None or record.input_size is None:
+        return "how its images are prepared is not known"
+    return None
+
+
+def load_backbone(
+    files: Mapping[str, Path], record: ModelRecord, *, trust: bool = False
+) -> TorchBackbone:
     """The weights in ``files`` (by their names in the record) in the record's architecture.
 
     Where the tensors' names are not the architecture's, they are mapped by order and shape and
     `converters.evidence` must find for the record's architecture and against its rivals.
+    ``trust`` is that of `converters.weights.read`.
 
     Raises:
         ConversionError: they do not fit, or the evidence is against it.
@@ -60,7 +75,7 @@ def load_backbone(files: Mapping[str, Path], record: ModelRecord) -> TorchBackbo
     from converters.backbone import TorchBackbone
 
     framework, architecture = framework_of(record), _architecture(record)
-    state = weights.read(weights.weights_file(files))
+    state = weights.read(weights.weights_file(files), trust=trust)
     module = framework.create(record, architecture)
     named = mapping.by_name(state, module.model)
     if named is not None:

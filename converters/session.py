@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import mmap
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
-from catalog.errors import IntegrityError, TlhubError, UnsafeError, UsageError
+from catalog.errors import IntegrityError, TlhubError, UsageError
+from converters.graphs import check_external_data
 from converters.interface import PIXEL_VALUES
 
 if TYPE_CHECKING:
@@ -112,45 +112,7 @@ def split(file: Path) -> tuple[bytes, bytes]:
     return front.SerializeToString(), back.SerializeToString()
 
 
-def check_external_data(file: Path) -> None:
-    """Allow weights outside the file only in files of its own folder.
-
-    Raises:
-        UnsafeError: a tensor is read from elsewhere.
-        IntegrityError: the file it is read from is missing, or the graph cannot be parsed.
-    """
-    if not _mentions(file, b"location"):  # the key every external tensor must have
-        return
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
-    try:
-        model = onnx.load(str(file), load_external_data=False)
-    except DecodeError as error:
-        raise IntegrityError(f"{file} is not an ONNX graph: {error}", hint=_AGAIN) from error
-    folder = file.parent.resolve()
-    for tensor in _get_all_tensors(model):
-        if not uses_external_data(tensor):
-            continue
-        location = next((x.value for x in tensor.external_data if x.key == "location"), "")
-        target = (folder / location).resolve()
-        absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
-        if absolute or not target.is_relative_to(folder) or target == folder:
-            raise UnsafeError(f"{file} reads {tensor.name} from {location!r}, outside its folder")
-        if not target.is_file():
-            raise IntegrityError(f"{file} needs {location}, which is missing", hint=_AGAIN)
-
-
 _AGAIN = "pull or fine-tune it again"
-
-
-def _mentions(file: Path, word: bytes) -> bool:
-    with file.open("rb") as stream:
-        if not file.stat().st_size:
-            return False
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(word) >= 0
 
 
 def _open(

@@ -1,34 +1,40 @@
 """Reading weights without running code, and writing them as safetensors.
 
-A pickle is read by ``torch.load(weights_only=True)`` and nothing else. The scan of its opcodes
-before that is advisory: it names what a refused file wanted to import, and it is not what keeps
-us safe, since such scanners have bypasses.
+A pickle is read by ``torch.load(weights_only=True)`` and nothing else. The scan before that is
+advisory: it names what a refused file wanted to import, and it is not what keeps us safe, since
+such scanners have bypasses. Where the user trusts a file, the names that it imports stand for
+inert placeholders: nothing of it is imported or run then either.
 """
 
 from __future__ import annotations
 
 import pickle
-import pickletools
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save
 
 from catalog.errors import ConversionError, IntegrityError, UnsafeError
+from converters import checkpoints, scanning
+from converters.scan import Finding, Scan
 
 StateDict = dict[str, torch.Tensor]
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 # Under these names training scripts nest the weights, the averaged ones first.
 _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
-_HARMLESS = ("torch", "collections.OrderedDict", "numpy", "_codecs.encode")
-_PICKLES_IN_LEGACY_FILE = 5  # magic number, protocol, system info, the dict, storage keys
 _SLACK_BYTES = 1 << 20
+_NAMED = 5  # findings in a message
+_MOST_MODULES = 100_000
+_TRUST = (
+    "weights need none of this; where you trust its publisher, --trust takes the tensors and "
+    "leaves the rest unread: nothing of it is run"
+)
 _ELSEWHERE = "weights need none of this; look for the model as safetensors, or elsewhere"
 
 
@@ -51,24 +57,44 @@ def weights_file(files: Mapping[str, Path]) -> Path:
     )
 
 
-def read(file: Path) -> StateDict:
+def read(file: Path, *, trust: bool = False) -> StateDict:
     """The tensors of a file by name, in the file's order, on the CPU.
 
-    What the file is, its first bytes say, not its name.
+    What the file is, its first bytes say, not its name. With ``trust`` a pickle may name classes
+    that weights do not need (the arguments of a training run, a whole module): they are neither
+    imported nor made, the tensors in and beside them are taken. What is dangerous on its face
+    stays refused.
 
     Raises:
         UnsafeError: loading it could run code or fill the memory; the message names the finding.
         IntegrityError: it is cut short or corrupted.
         ConversionError: it holds something else than tensors by name.
     """
-    with file.open("rb") as stream:
-        start = stream.read(9)
-    if start[8:9] == b"{":
+    scan = scanning.scan(file)
+    _judge(file, scan, trust=trust)
+    if scan.format == "safetensors":
         try:
             return load_file(file)
         except safetensors.SafetensorError as error:
             raise _corrupted(file, error) from error
-    return _tensors(file, _unpickle(file))
+    return _tensors(file, _unpickle(file, checkpoints.unneeded_names(file) if trust else set()))
+
+
+def _judge(file: Path, scan: Scan, *, trust: bool) -> None:
+    """Refuse what the scan found; the gravest first."""
+    for verdict in ("unsafe", "code", "trust"):
+        found = [finding for finding in scan.findings if finding.verdict == verdict]
+        if found and not (trust and verdict == "trust"):
+            hint = _TRUST if verdict == "trust" else _ELSEWHERE
+            raise UnsafeError(f"{file} was not loaded: it {_said(found)}", hint=hint)
+    damage = [finding for finding in scan.findings if finding.verdict == "damaged"]
+    if damage:
+        raise _corrupted(file, damage[0].what)
+
+
+def _said(found: list[Finding]) -> str:
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return "; ".join(finding.what for finding in found[:_NAMED]) + more
 
 
 def write(state: Mapping[str, torch.Tensor], file: Path) -> None:
@@ -80,32 +106,21 @@ def write(state: Mapping[str, torch.Tensor], file: Path) -> None:
     file.write_bytes(save({name: state[name].clone().contiguous() for name in sorted(state)}))
 
 
-def _corrupted(file: Path, error: Exception) -> IntegrityError:
+def _corrupted(file: Path, error: Exception | str) -> IntegrityError:
     said = " ".join(str(error).split()) or type(error).__name__
     return IntegrityError(f"{file} is corrupted: {said}", hint="fetch it again")
 
 
-def _unpickle(file: Path) -> Any:
-    findings: set[str] = set()
-    damage: Exception | None = None
+def _unpickle(file: Path, placeholders: set[str]) -> Any:
+    """The content of a pickled file, with something inert where it has one of the names."""
+    inert: list[Any] = [(_placeholder(name), name) for name in sorted(placeholders)]
     try:
-        for name in _findings(file):
-            findings.add(name)
-    except UnsafeError:
-        raise
-    except Exception as error:  # damaged bytes make pickletools and zipfile raise anything
-        damage = error
-    if findings:
-        raise UnsafeError(
-            f"{file} was not loaded: it imports {', '.join(sorted(findings))}", hint=_ELSEWHERE
-        )
-    if damage is not None:
-        raise _corrupted(file, damage) from damage
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(inert), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the protocol of the pickle is another
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # Torch's first lines say how to load it all the same: not something to pass on.
-        reason = re.search(r"WeightsUnpickler error: (.*)", str(error))
+        reason = re.search(r"WeightsUnpickler error: (.+)", str(error))
         raise UnsafeError(
             f"{file} was refused by torch.load(weights_only=True)"
             f"{f': {reason[1]}' if reason else ''}",
@@ -113,53 +128,60 @@ def _unpickle(file: Path) -> Any:
         ) from error
     except MemoryError:
         raise
-    except Exception as error:  # and torch.load too
+    except Exception as error:  # damaged bytes make it raise anything
         raise _corrupted(file, error) from error
 
 
-def _findings(file: Path) -> Iterator[str]:
-    """The imports of a pickled file that weights have no need of."""
-    if not zipfile.is_zipfile(file):
-        with file.open("rb") as stream:
-            for _ in range(_PICKLES_IN_LEGACY_FILE):
-                yield from _imports(stream)
-        return
-    with zipfile.ZipFile(file) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > 2 * file.stat().st_size + _SLACK_BYTES:
-            raise UnsafeError(
-                f"{file} was not loaded: {file.stat().st_size} bytes that unpack to {unpacked}",
-                hint="this is no file that torch wrote; look for the model elsewhere",
-            )
-        for member in archive.namelist():
-            if member.endswith(".pkl"):
-                with archive.open(member) as stream:
-                    yield from _imports(stream)
+class _Placeholder:
+    """What stands for an object whose class is not wanted: it takes all and does nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> _Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
 
 
-def _imports(stream: IO[bytes]) -> Iterator[str]:
-    strings: list[str] = []
-    memo: dict[int, str] = {}
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in {"GLOBAL", "INST", "STACK_GLOBAL"}:
-            name = str(argument).replace(" ", ".") if argument else ".".join(strings[-2:])
-            if not any(name == known or name.startswith(f"{known}.") for known in _HARMLESS):
-                yield name
-        elif opcode.name == "MEMOIZE":
-            memo[len(memo)] = strings[-1] if strings else "?"
-        elif opcode.name.endswith("PUT") and argument is not None:
-            memo[int(argument)] = strings[-1] if strings else "?"
-        elif opcode.name.endswith("GET") and argument is not None:
-            strings.append(memo.get(int(argument), "?"))
-        elif isinstance(argument, str):
-            strings.append(argument)
+def _placeholder(name: str) -> type[_Placeholder]:
+    return type("Placeholder", (_Placeholder,), {"name": name})
+
+
+def _state_of(module: _Placeholder) -> StateDict:
+    """The state dict of a module of which only the attributes are there, as torch collects it.
+
+    Raises:
+        UnsafeError: there is no end to its modules, since some are within themselves.
+    """
+    state: StateDict = {}
+    todo, visited = [("", module)], 0
+    while todo:
+        prefix, part = todo.pop()
+        visited += 1
+        if visited > _MOST_MODULES:
+            raise UnsafeError(f"a module has over {_MOST_MODULES} within it", hint=_ELSEWHERE)
+        attributes = getattr(part, "state", None)
+        if not isinstance(attributes, dict):
+            continue
+        temporary = attributes.get("_non_persistent_buffers_set") or ()
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in dict(attributes.get(kind) or {}).items():
+                if isinstance(tensor, torch.Tensor) and name not in temporary:
+                    state[f"{prefix}{name}"] = tensor
+        inner = dict(attributes.get("_modules") or {}).items()
+        todo += [(f"{prefix}{n}.", m) for n, m in inner if isinstance(m, _Placeholder)][::-1]
+    return state
 
 
 def _tensors(file: Path, loaded: Any) -> StateDict:
     for key in _NESTED:
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict | _Placeholder):
             loaded = loaded[key]
             break
+    if isinstance(loaded, _Placeholder):
+        loaded = _state_of(loaded)
     if not isinstance(loaded, dict) or not loaded:
         raise ConversionError(f"{file} holds a {type(loaded).__name__}, expected tensors by name")
     state: StateDict = {}

@@ -8,8 +8,10 @@ there for the next one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,6 +113,8 @@ class _Store:
         self.folder = folder
         self.known: dict[str, NDArray[np.float32]] = {}
         self._new: list[str] = []
+        with contextlib.suppress(OSError):  # not there yet, or ours to read only
+            os.utime(folder)  # its last use, by which it is pruned
         for shard in sorted(folder.glob("*.npz")):
             try:
                 with shard.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:

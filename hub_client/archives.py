@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import difflib
 import lzma
-import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from catalog import members
 from catalog.errors import IntegrityError, NotFoundError, UnsafeError
+from catalog.members import leaves_folder as leaves_folder
 
 _CHUNK_BYTES = 1 << 20
-_MOST_MEMBERS = 100_000
-_FREE_BYTES = 100 << 20  # up to here any compression ratio is taken
-_MOST_RATIO = 100
 # What zipfile and its decompressors raise over bytes that make no sense.
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
@@ -28,7 +26,8 @@ class Archive:
     """A zip file whose list of members was looked over.
 
     Raises:
-        UnsafeError: a member has an absolute path, leaves the folder, is a link or stands twice.
+        UnsafeError: a member leaves the folder, is a link, stands twice or is encrypted, or all
+            of them expand beyond reason; see `catalog.members.check`.
         IntegrityError: it is no zip file.
     """
 
@@ -39,7 +38,9 @@ class Archive:
         except (*_BROKEN, NotImplementedError) as error:
             raise IntegrityError(f"{label} is not a zip archive: {error}") from error
         try:
-            self._members = self._look_over(self._zip.infolist())
+            infos = self._zip.infolist()
+            members.check(map(members.Member.of_zip, infos), label, path.stat().st_size)
+            self._members = {info.filename: info for info in infos if not info.is_dir()}
         except BaseException:
             self._zip.close()
             raise
@@ -51,6 +52,10 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self._zip.close()
+
+    def names(self) -> list[str]:
+        """Its files, in the order they are in."""
+        return list(self._members)
 
     def size_bytes(self, name: str) -> int:
         """Bytes of a member as the archive declares them.
@@ -72,17 +77,13 @@ class Archive:
 
         Raises:
             IntegrityError: another size, or damaged.
-            UnsafeError: it would expand beyond reason, or is encrypted or oddly compressed.
+            UnsafeError: it is compressed in an unknown way.
         """
         declared = self.size_bytes(name)
         member = self._members[name]
         where = f"{name} in {self._label}"
         if size_bytes is not None and declared != size_bytes:
             raise IntegrityError(f"{where} has {declared} bytes, expected {size_bytes}")
-        if size_bytes is None and declared > _FREE_BYTES + _MOST_RATIO * member.compress_size:
-            raise UnsafeError(f"{where} would expand from {member.compress_size} to {declared}")
-        if member.flag_bits & 0x1:
-            raise UnsafeError(f"{where} is encrypted")
         try:
             with self._zip.open(member) as stream:
                 while chunk := stream.read(_CHUNK_BYTES):
@@ -91,25 +92,3 @@ class Archive:
             raise UnsafeError(f"{where} is compressed in an unknown way: {error}") from error
         except _BROKEN as error:
             raise IntegrityError(f"{where} is damaged: {error}") from error
-
-    def _look_over(self, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-        if len(members) > _MOST_MEMBERS:
-            raise UnsafeError(f"{self._label} has {len(members)} members")
-        known: dict[str, zipfile.ZipInfo] = {}
-        for member in members:
-            name = member.filename
-            if name in known:
-                raise UnsafeError(f"{self._label} holds {name!r} twice")
-            if leaves_folder(name) or leaves_folder(member.orig_filename):
-                raise UnsafeError(f"{self._label} holds {name!r}, which lies outside its folder")
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise UnsafeError(f"{self._label} holds {name!r}, which is a link")
-            known[name] = member
-        return {name: member for name, member in known.items() if not member.is_dir()}
-
-
-def leaves_folder(name: str) -> bool:
-    """Whether a relative path, as archives and hubs name files, could lead out of its folder."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    drive = len(name) > 1 and name[1] == ":"
-    return not name or path.is_absolute() or ".." in path.parts or drive or "\0" in name

@@ -13,7 +13,7 @@ import msgspec
 from catalog.errors import NotFoundError, OfflineError, StorageError, TlhubError, UsageError
 from catalog.record import Artifact, Digest
 from hub_client.failures import Failure, combine
-from hub_client.network import split_url
+from hub_client.network import redact, split_url
 from hub_client.progress import Progress, silent
 from hub_client.sources.registry import is_local, open_source, scheme_of
 from hub_client.sources.source import Job, Source, Wanted
@@ -57,14 +57,12 @@ def fetch(
         while missing:
             wanted = [_next_place(a, places[a.path], failures[a.path]) for a in missing]
             for group in sources.groups(wanted, failures):
-                try:
-                    found.update(sources.open(group[0].url).bring(group))
-                except StorageError:
-                    raise
-                except TlhubError as error:
-                    log.info("%s: %s", group[0].url, error)
-                    for item in group:
-                        failures[item.artifact.path].append((item.url, error))
+                for item, answer in sources.bring(group):
+                    if isinstance(answer, TlhubError):
+                        log.info("%s: %s", redact(item.url), answer)
+                        failures[item.artifact.path].append((item.url, answer))
+                    else:
+                        found[item.artifact.path] = answer
             missing = [artifact for artifact in missing if artifact.path not in found]
         return {artifact.path: found[artifact.path] for artifact in todo}
 
@@ -88,6 +86,20 @@ class _Sources:
         if scheme not in self._open:
             self._open[scheme] = open_source(scheme, self._job)
         return self._open[scheme]
+
+    def bring(self, group: Sequence[Wanted]) -> Iterator[tuple[Wanted, Path | TlhubError]]:
+        """What became of each file of a group; a disk that is full or closed ends it all."""
+        try:
+            answers = self.open(group[0].url).bring(group)
+        except StorageError:
+            raise
+        except TlhubError as error:
+            answers = dict.fromkeys((item.artifact.path for item in group), error)
+        for item in group:
+            answer = answers[item.artifact.path]
+            if isinstance(answer, StorageError):
+                raise answer
+            yield item, answer
 
     def find(self, artifact: Artifact) -> Path | None:
         if not artifact.urls:
@@ -119,7 +131,7 @@ def _with_digest(artifact: Artifact) -> Artifact:
         for url in artifact.urls:
             parts = split_url(url)
             stated = parse_qs(parts.fragment).get("sha256")
-            if parts.scheme in _WITH_DIGEST and stated:
+            if parts.scheme in _WITH_DIGEST and ".zip!" not in url and stated:
                 digest = Digest(algorithm="sha256", value=stated[0], prefix=len(stated[0]) < 64)
                 return msgspec.structs.replace(artifact, digest=digest)
     return artifact

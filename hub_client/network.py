@@ -6,73 +6,120 @@ again. Everything else is an error of the user's world and rises at once.
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import email.message
 import email.utils
+import http.client
 import logging
-import netrc
 import os
+import re
 import socket
 import ssl
+import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
-
-import httpx2
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
 from catalog.errors import (
     AccessError,
     IntegrityError,
     NetworkError,
     NotFoundError,
-    TlhubError,
     UsageError,
+)
+from hub_client.connections import (
+    URL_SAFE,
+    ConnectError,
+    Connections,
+    HttpSettings,
+    RawResponse,
+    basic,
 )
 from hub_client.patience import Patience, Transient
 
+__all__ = [
+    "Http",
+    "HttpSettings",
+    "Response",
+    "origin_of",
+    "redact",
+    "split_credentials",
+    "split_url",
+    "without_credentials",
+]
+
 log = logging.getLogger(__name__)
 
-_RANGE_NOT_SATISFIABLE = 416
 _MAX_REDIRECTS = 10
 _LONGEST_WAIT_S = 120.0  # a server that asks for more is not waited for
+_RANGE_NOT_SATISFIABLE = 416
+_REDIRECTS = {301, 302, 303, 307, 308}
 _TRY_LATER = {408, 425, 429, 500, 502, 503, 504, 507, 509}
 
 
-@dataclass(frozen=True)
-class HttpSettings:
-    """How to reach the network; what is not given comes from the environment as usual.
+class Response:
+    """The head of an answer, and its body as it comes; ``url`` is where it came from in the end."""
 
-    ``credentials`` maps an origin (`https://host:port`) to the value of `Authorization`.
-    """
+    def __init__(
+        self, raw: RawResponse, connection: http.client.HTTPConnection, url: str, proxy: str | None
+    ) -> None:
+        self.url = url
+        self.status = raw.status
+        self.reason = raw.reason
+        self.headers: email.message.Message = raw.headers
+        self._raw = raw
+        self._connection = connection
+        self._proxy = proxy
 
-    proxy: str | None = None
-    cert: Path | None = None  # trusted certificates, a file or a folder
-    client_cert: Path | None = None
-    trusted_hosts: tuple[str, ...] = ()  # whose certificate is not checked
-    credentials: Mapping[str, str] = field(default_factory=dict)
-    timeout_s: float = 30.0  # without a byte
+    def readinto(self, buffer: memoryview) -> int:
+        """How many bytes were put into ``buffer``: what is here or comes next; 0 at the end."""
+        with _explaining(self.url, self._proxy):
+            return self._raw.readinto1(buffer)
+
+    def read(self, limit_bytes: int) -> bytes:
+        """The whole body; no more than one byte over ``limit_bytes`` of it."""
+        with _explaining(self.url, self._proxy):
+            return self._raw.read(limit_bytes + 1)
+
+    def cut(self) -> None:
+        """End it from another thread: its reader gets an error, or the end."""
+        sock = self._connection.sock or getattr(getattr(self._raw.fp, "raw", None), "_sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 class Http:
-    """A client for one job."""
+    """A client for one job: its connections are kept open, and shared by its threads."""
 
     def __init__(self, settings: HttpSettings | None = None) -> None:
         self._settings = settings or HttpSettings()
-        self._client = _open(self._settings)
+        self._connections = Connections(self._settings)
+        self._netrc: dict[str, str | None] = {}
+        # Who transfers a file holds one; who adds a second connection takes one that is free.
+        self.lanes = threading.Semaphore(self._settings.connections)
+
+    @property
+    def connections(self) -> int:
+        """At most so many at once."""
+        return self._settings.connections
 
     def close(self) -> None:
         """Close its connections."""
-        self._client.close()
+        self._connections.close()
 
     @contextlib.contextmanager
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx2.Response]:
+    def get(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        private: Mapping[str, str] | None = None,
+    ) -> Iterator[Response]:
         """The response to a GET, redirects followed, its body not yet read: 2xx or 416.
 
-        ``url`` may hold `user:password@`; they go to its origin only, and a redirect to another
-        one goes without.
+        ``url`` may hold `user:password@`; they and the ``private`` headers go to its origin only,
+        and a redirect to another one goes without.
 
         Raises:
             Transient: it may work the next time; also while the body is read inside the block.
@@ -80,28 +127,24 @@ class Http:
             AccessError: 401, 403 or 407.
             NetworkError: it cannot work.
         """
-        clean, authorization = split_credentials(url)
-        home = origin_of(clean)
-        here = clean
-        try:
-            for _ in range(_MAX_REDIRECTS):
-                sent = {"Accept-Encoding": "identity", **(headers or {})}
-                own = authorization if origin_of(here) == home else None
-                own = own or self._credential(here)
-                if own is not None:
-                    sent["Authorization"] = own
-                with self._client.stream("GET", here, headers=sent) as response:
-                    if response.has_redirect_location:
-                        here = _redirected(here, response.headers["location"])
-                        continue
-                    _raise_for_status(response, here)
-                    yield response
-                    return
-        except httpx2.TransportError as error:
-            raise _explain(error, here, self._settings.proxy or _proxy_of(here)) from error
-        except (httpx2.InvalidURL, httpx2.StreamError, httpx2.DecodingError) as error:
-            raise NetworkError(f"{redact(here)} cannot be fetched: {error}") from error
-        raise NetworkError(f"{redact(clean)} redirects more than {_MAX_REDIRECTS} times")
+        with self._exchange("GET", url, headers or {}, private or {}, elsewhere=True) as response:
+            _raise_for_status(response)
+            yield response
+
+    def head(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        private: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The response to a HEAD, whatever its status; a redirect to another origin stays one.
+
+        Raises:
+            Transient, NetworkError: there is none.
+        """
+        with self._exchange("HEAD", url, headers or {}, private or {}, elsewhere=False) as response:
+            return response
 
     def read(
         self,
@@ -110,6 +153,7 @@ class Http:
         *,
         limit_bytes: int,
         patience: Patience | None = None,
+        private: Mapping[str, str] | None = None,
     ) -> tuple[bytes, str, str]:
         """A small document: its bytes, its media type, and the URL it came from in the end.
 
@@ -119,20 +163,60 @@ class Http:
         """
 
         def attempt() -> tuple[bytes, str, str]:
-            body = bytearray()
-            with self.get(url, headers) as response:
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > limit_bytes:
-                        raise IntegrityError(f"{redact(url)} is longer than {limit_bytes} bytes")
+            with self.get(url, headers, private=private) as response:
+                body = response.read(limit_bytes)
+                if len(body) > limit_bytes:
+                    raise IntegrityError(f"{redact(url)} is longer than {limit_bytes} bytes")
+                announced = response.headers.get("content-length", "")
+                if announced.isdigit() and int(announced) != len(body):
+                    raise Transient(NetworkError(f"{redact(url)} ended after {len(body)} bytes"))
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-                return bytes(body), kind, str(response.url)
+                return body, kind, response.url
 
         return (patience or Patience()).run(attempt)
 
+    @contextlib.contextmanager
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        private: Mapping[str, str],
+        *,
+        elsewhere: bool,
+    ) -> Iterator[Response]:
+        here, own = split_credentials(url)
+        home = origin_of(here)
+        for _ in range(_MAX_REDIRECTS):
+            origin = origin_of(here)
+            sent = {"User-Agent": "tlhub", "Accept-Encoding": "identity", **headers}
+            authorization = self._credential(here)
+            if authorization is not None:
+                sent["Authorization"] = authorization
+            if origin == home:
+                sent |= {**private, **({"Authorization": own} if own else {})}
+            proxy = self._connections.proxy_of(here)
+            with _explaining(here, proxy):
+                connection, raw = self._connections.send(method, here, sent)
+            try:
+                location = raw.getheader("location")
+                if raw.status in _REDIRECTS and location is not None:
+                    there = _redirected(here, location)
+                    if elsewhere or origin_of(there) == home:
+                        here = there
+                        continue
+                yield Response(raw, connection, here, proxy)
+            finally:
+                self._connections.release(here, connection, raw)
+            return
+        raise NetworkError(f"{redact(url)} redirects more than {_MAX_REDIRECTS} times")
+
     def _credential(self, url: str) -> str | None:
         known = self._settings.credentials.get(origin_of(url))
-        return known or _from_netrc(urlsplit(url).hostname or "")
+        host = urlsplit(url).hostname or ""
+        if known is None and host not in self._netrc:
+            self._netrc[host] = _from_netrc(host)
+        return known or self._netrc[host]
 
 
 def split_url(url: str) -> SplitResult:
@@ -164,7 +248,12 @@ def split_credentials(url: str) -> tuple[str, str | None]:
     if not at:
         return clean, None
     name, _, password = user.partition(":")
-    return clean, _basic(unquote(name), unquote(password))
+    return clean, basic(unquote(name), unquote(password))
+
+
+def without_credentials(address: str) -> str:
+    """The address of any source without `user:password@`: as it may be kept."""
+    return re.sub(r"^([\w+.-]+://)[^/?#]*@", r"\1", address)
 
 
 def redact(url: str) -> str:
@@ -178,6 +267,8 @@ def redact(url: str) -> str:
 
 def _redirected(here: str, location: str) -> str:
     try:
+        # It may hold raw bytes, which http.client decodes as Latin-1.
+        location = quote(location.encode("latin-1"), safe=URL_SAFE)
         there, _ = split_credentials(urljoin(here, location))
     except (ValueError, UsageError) as error:
         raise NetworkError(f"{redact(here)} redirects to what is no URL") from error
@@ -186,52 +277,9 @@ def _redirected(here: str, location: str) -> str:
     return there
 
 
-def _open(settings: HttpSettings) -> httpx2.Client:
-    context = _trust(settings.cert)
-    if settings.client_cert is not None:
-        try:
-            context.load_cert_chain(settings.client_cert)
-        except OSError as error:
-            raise TlhubError(f"{settings.client_cert} cannot be read") from error
-    mounts = {}
-    for host in settings.trusted_hosts:
-        unchecked = httpx2.create_ssl_context(verify=False)
-        if settings.client_cert is not None:
-            unchecked.load_cert_chain(settings.client_cert)
-        # A transport of one's own is not given the environment's proxy.
-        proxy = settings.proxy or _proxy_of(f"https://{host}")
-        mounts[f"https://{host}"] = httpx2.HTTPTransport(verify=unchecked, proxy=proxy)
-    return httpx2.Client(
-        verify=context,
-        proxy=settings.proxy,
-        mounts=mounts,
-        timeout=settings.timeout_s,
-        follow_redirects=False,
-        headers={"User-Agent": "tlhub"},
-    )
-
-
-def _trust(cert: Path | None) -> ssl.SSLContext:
-    """Whose certificates are believed: those in a file or folder, or the usual ones."""
-    if cert is None:
-        return httpx2.create_ssl_context()
-    folder = cert.is_dir()
-    try:
-        return ssl.create_default_context(
-            cafile=None if folder else str(cert), capath=str(cert) if folder else None
-        )
-    except OSError as error:
-        raise TlhubError(
-            f"the certificates in {cert} cannot be read: {error.strerror or error}",
-            hint="look at `pip config debug` and at REQUESTS_CA_BUNDLE",
-        ) from error
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-
-
 def _from_netrc(host: str) -> str | None:
+    import netrc  # here: few have one
+
     try:
         found = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
     except FileNotFoundError:
@@ -239,14 +287,14 @@ def _from_netrc(host: str) -> str | None:
     except (netrc.NetrcParseError, OSError) as error:
         log.warning("the netrc file is not used: %s", error)
         return None
-    return _basic(found[0], found[2] or "") if found is not None else None
+    return basic(found[0], found[2] or "") if found is not None else None
 
 
-def _raise_for_status(response: httpx2.Response, url: str) -> None:
-    status = response.status_code
-    if response.is_success or status == _RANGE_NOT_SATISFIABLE:
+def _raise_for_status(response: Response) -> None:
+    status = response.status
+    if 200 <= status < 300 or status == _RANGE_NOT_SATISFIABLE:
         return
-    said = f"{redact(url)} answered {status} {response.reason_phrase}".rstrip()
+    said = f"{redact(response.url)} answered {status} {response.reason}".rstrip()
     if status in _TRY_LATER:
         wait_s = _retry_after(response.headers.get("retry-after"))
         if wait_s is not None and wait_s > _LONGEST_WAIT_S:
@@ -273,53 +321,45 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, then.timestamp() - time.time())
 
 
-def _proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for a URL."""
-    parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.netloc):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+@contextlib.contextmanager
+def _explaining(url: str, proxy: str | None) -> Iterator[None]:
+    """Say what `http.client` and the socket raise in our own errors."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ConnectError) as error:
+        raise _explain(error, url, proxy) from error
+    except (ValueError, AttributeError) as error:
+        # A name or a header that cannot be sent (it may be a secret), or `cut` by another thread.
+        raise NetworkError(f"{redact(url)} cannot be fetched: {type(error).__name__}") from error
 
 
-def _explain(error: httpx2.TransportError, url: str, proxy: str | None) -> Exception:
+def _explain(error: Exception, url: str, proxy: str | None) -> Exception:
     """A failed exchange as a sentence, and whether to try again."""
     host = urlsplit(url).hostname
     # What the machine really talks to; a closed door there is not the host's.
     door = f"the proxy {redact(proxy)}" if proxy else urlsplit(url).netloc
-    causes = list(_causes(error))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+    connecting = isinstance(error, ConnectError)
+    if isinstance(error, ConnectError):
+        error = error.reason
+    if isinstance(error, ssl.SSLCertVerificationError):
         return NetworkError(
-            f"the certificate of {host} cannot be verified: {error}",
+            f"the certificate of {host} cannot be verified: {error.verify_message}",
             hint="behind a proxy that re-signs, set SSL_CERT_FILE to its certificates",
         )
-    if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
-        return NetworkError(f"{redact(url)} cannot be fetched: {error}")
-    if isinstance(error, httpx2.ProxyError):
-        hint = "look at the proxy settings (HTTPS_PROXY, or pip's)"
-        return Transient(
-            NetworkError(f"the proxy refused {redact(url)}: {error}", hint=hint), tries=2
-        )
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        hint = "look at the network connection and at the name"
-        missing = door if proxy else f"the host {host}"
-        return Transient(NetworkError(f"{missing} was not found", hint=hint), tries=2)
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        hint = "look whether the server is up, and at the port"
-        return Transient(NetworkError(f"{door} refused the connection", hint=hint), tries=2)
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+    if isinstance(error, http.client.InvalidURL):
+        return NetworkError(f"{redact(url)} cannot be fetched: it is no URL")
+    if connecting:
+        said = f"no connection to {door}: {error}"
         hint = "look at the network connection and at the proxy settings"
-        reason = "timed out" if isinstance(error, httpx2.ConnectTimeout) else str(error)
-        return Transient(NetworkError(f"no connection to {door}: {reason}", hint=hint), tries=2)
-    if isinstance(error, httpx2.TimeoutException):
+        if isinstance(error, socket.gaierror):
+            said = f"{door if proxy else f'the host {host}'} was not found"
+            hint = "look at the network connection and at the name"
+        elif isinstance(error, ConnectionRefusedError):
+            said = f"{door} refused the connection"
+            hint = "look whether the server is up, and at the port"
+        return Transient(NetworkError(said, hint=hint), tries=2)
+    if isinstance(error, TimeoutError):
         said = f"{redact(url)} sent nothing for too long"
     else:
         said = f"the connection to {host} broke while {redact(url)} was read: {error}"
     return Transient(NetworkError(said, hint="run it again: it goes on where it stopped"))
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__

@@ -31,11 +31,16 @@ class Transient(Exception):  # noqa: N818 -- a signal between transfer and Patie
 
 @dataclass(frozen=True)
 class Patience:
-    """How often to try again, and how long to wait in between (doubled each time, with jitter)."""
+    """How often to try again, and how long to wait in between (doubled each time, with jitter).
+
+    Also how slow a line may be before it is given up for a new one.
+    """
 
     tries: int = 6
     first_wait_s: float = 0.5
     longest_wait_s: float = 20.0
+    slowest_bytes_s: float = 1000.0  # a line that brings less than this for `slow_s` has stalled
+    slow_s: float = 30.0
 
     def run(self, attempt: Callable[[], _T], reached: Callable[[], int] = lambda: 0) -> _T:
         """What ``attempt`` returns, once it does; ``reached`` says how many bytes are here."""

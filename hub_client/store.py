@@ -5,7 +5,9 @@ refs/<algorithm>/<hex>  the SHA-256 of the file whose hash in another algorithm 
 refs/url/<hex>          the SHA-256 of what a URL without a digest gave
 models/                 converted model folders
 tmp/                    partial files, each with a sidecar
-locks/                  one lock file per key
+locks/                  a file for each key that is owned at the moment
+running/                markers of the processes that use it (`hub_client.usage`)
+lockfiles/              where `tlhub.lock` files are (`hub_client.lockfile`)
 """
 
 from __future__ import annotations
@@ -13,19 +15,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from catalog.disk import check_space, flush, reading, writing
+from catalog.disk import check_space, flush_all, reading, writing
 from catalog.errors import IntegrityError
 from catalog.record import Artifact
-from hub_client.digests import hash_file
-from hub_client.partial import Partial, remove_partial
+from hub_client.digests import Hasher, hash_file
+from hub_client.locks import Locks, holding
+from hub_client.partial import move_partial, remove_partial
 from hub_client.progress import Progress, silent
+from hub_client.usage import use
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class Store:
     """Content-addressed files in one folder; nothing is created before it is needed."""
 
     home: Path
+    locks: Locks = Locks.flock
 
     @property
     def models(self) -> Path:
@@ -57,7 +61,7 @@ class Store:
         """
         for sha256 in self._candidates(artifact, url):
             path = self.blob(sha256)
-            if not path.is_file():
+            if not path.is_file() or not use(self.home, path):
                 continue
             if artifact.size_bytes is not None and path.stat().st_size != artifact.size_bytes:
                 log.warning("%s has not the %d bytes it should have", path, artifact.size_bytes)
@@ -71,21 +75,30 @@ class Store:
 
     def adopt(self, file: Path, sha256: str, artifact: Artifact, url: str) -> Path:
         """Move a whole, verified, flushed file from `tmp` to its place; a damaged one gives way."""
-        path = self.blob(sha256)
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(path)
-            flush(path.parent)
-        remove_partial(file)
-        ref = self._ref(artifact, url)
-        if ref is not None:
+        return self.adopt_all([(file, sha256, artifact, url)])[artifact.path]
+
+    def adopt_all(self, files: Iterable[tuple[Path, str, Artifact, str]]) -> dict[str, Path]:
+        """As `adopt`, many at once, by the path of their artifacts."""
+        places: dict[str, Path] = {}
+        refs: list[tuple[Path, str]] = []
+        for file, sha256, artifact, url in files:
+            path = places[artifact.path] = self.blob(sha256)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                move_partial(file, path)
+            use(self.home, path)  # so that it is not pruned while this process needs it
+            ref = self._ref(artifact, url)
+            if ref is not None:
+                refs.append((ref, sha256))
+        with writing(self.home):
+            flush_all(list({path.parent for path in places.values()}))
+        for ref, sha256 in refs:
             with writing(ref):
                 ref.parent.mkdir(parents=True, exist_ok=True)
                 fresh = ref.with_name(f"{ref.name}.{sha256[:12]}.new")
                 fresh.write_text(sha256, encoding="ascii")
-                flush(fresh)
                 fresh.replace(ref)
-        return path
+        return places
 
     def check_space(self, needed_bytes: int) -> None:
         """Raise a `StorageError` where so many bytes more do not fit."""
@@ -108,25 +121,33 @@ class Store:
             StorageError: they cannot be written; nothing is kept.
         """
         key = artifact.digest.value if artifact.digest is not None else url
+        hasher = Hasher(artifact.digest)
         with self.partial(f"add-{key}") as path:
-            part = Partial(path, artifact.digest)
             try:
-                part.restart(None)
-                for chunk in chunks:
-                    part.write(chunk)
-                    progress(artifact.path, part.size_bytes, artifact.size_bytes)
-                wrong_size = artifact.size_bytes not in {None, part.size_bytes}
-                if wrong_size or not part.hasher.matches:
-                    size = f", {artifact.size_bytes} bytes" if artifact.size_bytes else ""
-                    raise IntegrityError(
-                        f"{artifact.path} from {url}: {part.hasher.mismatch()}{size} wanted; "
-                        "nothing was kept",
-                        hint="the source was changed or tampered with; report it to its publisher",
-                    )
-                part.finish()
-                return self.adopt(path, part.hasher.sha256, artifact, url)
+                with writing(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    file = path.open("wb")
+                with contextlib.closing(file):
+                    for chunk in chunks:
+                        with writing(path):
+                            file.write(chunk)
+                        hasher.update(chunk)
+                        progress(artifact.path, hasher.size_bytes, artifact.size_bytes)
+                    wrong_size = artifact.size_bytes not in {None, hasher.size_bytes}
+                    if wrong_size or not hasher.matches:
+                        size = f", {artifact.size_bytes} bytes" if artifact.size_bytes else ""
+                        raise IntegrityError(
+                            f"{artifact.path} from {url}: {hasher.mismatch()}{size} wanted; "
+                            "nothing was kept",
+                            hint="the source was changed or tampered with; report it to its "
+                            "publisher",
+                        )
+                    with writing(path):
+                        file.flush()
+                        os.fsync(file.fileno())
+                return self.adopt(path, hasher.sha256, artifact, url)
             finally:
-                part.discard()
+                remove_partial(path)
 
     @contextlib.contextmanager
     def partial(self, key: str) -> Iterator[Path]:
@@ -137,19 +158,8 @@ class Store:
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Keep every other process out of ``key``; waits for as long as another one is in."""
-        path = self.home / "locks" / f"{_file_name(key)}.lock"
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                log.info("waiting for another process that is at work on %s", key)
-                lock.acquire(poll_interval=0.1)
-        try:
+        with holding(self.home / "locks" / f"{_file_name(key)}.lock", self.locks):
             yield
-        finally:
-            lock.release()
 
     def _candidates(self, artifact: Artifact, url: str | None) -> list[str]:
         digest = artifact.digest

@@ -6,24 +6,25 @@ starts over, a length that is not the record's ends the transfer, and the digest
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import re
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx2
-
-from catalog.disk import check_space, writing
+from catalog.disk import writing
 from catalog.errors import IntegrityError, NetworkError, StorageError
 from catalog.record import Digest
-from hub_client.network import Http, redact, split_credentials
-from hub_client.partial import Origin, Partial
+from hub_client.digests import GitSha1, Hasher
+from hub_client.network import Http, Response, redact, split_credentials
+from hub_client.partial import Partial, remove_partial
 from hub_client.patience import Patience, Transient
 from hub_client.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+SMALL_BYTES = 1_000_000  # to start such a file over costs no more than to remember where it was
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,31 @@ class Received:
 
 @dataclass(frozen=True)
 class Wish:
-    """What to fetch, and what is known of it beforehand."""
+    """What to fetch, and what is known of it beforehand.
+
+    ``headers`` go to the origin of ``url`` and nowhere else, whatever redirects say; they are
+    never logged or kept.
+    """
 
     url: str
     label: str
     digest: Digest | None = None
     size_bytes: int | None = None
     spare_bytes: int = 0  # what will be written besides, and must find room too
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    git_sha1: str | None = None  # git's name for the content; needs `size_bytes`
+
+    @property
+    def small(self) -> bool:
+        """Whether it is fetched in one go, without a partial that could be resumed."""
+        return self.size_bytes is not None and self.size_bytes <= SMALL_BYTES
+
+    def hasher(self) -> Hasher:
+        """What its bytes are given to."""
+        git = None
+        if self.git_sha1 is not None and self.size_bytes is not None:
+            git = GitSha1(self.git_sha1, self.size_bytes)
+        return Hasher(self.digest, git)
 
 
 def download(
@@ -57,28 +76,78 @@ def download(
     """Bring the bytes of a URL to ``partial``, which the caller owns (`Store.partial`).
 
     After a kill or a network failure the partial stays, and the next call goes on from there.
+    A large file comes over several connections where that is faster.
 
     Raises:
         IntegrityError: the server has other bytes than these; the partial was removed.
         StorageError: no room, or no permission; the partial was removed.
         NetworkError, NotFoundError, AccessError: it could not be had.
     """
-    if wish.digest is None:
+    patience = patience or Patience()
+    with http.lanes:
+        if wish.small:
+            received = download_small(wish, partial, http, patience=patience)
+            with writing(partial), partial.open("r+b") as file:
+                os.fsync(file.fileno())
+            progress(wish.label, received.size_bytes, wish.size_bytes)
+            return received
+        return _download(wish, partial, http, progress, patience)
+
+
+def download_small(wish: Wish, partial: Path, http: Http, *, patience: Patience) -> Received:
+    """As `download`, a file of few bytes: all of it or nothing, and not yet flushed."""
+    size = wish.size_bytes or 0
+
+    def attempt() -> bytes:
+        with http.get(wish.url, private=wish.headers) as response:
+            refuse_encoding(response, wish)
+            announced = length_of(response)
+            refuse_size(announced, wish, "announces")
+            body = response.read(size)
+        if announced is not None and len(body) < announced:
+            raise Transient(NetworkError(f"{redact(wish.url)} ended after {len(body)} bytes"))
+        refuse_size(len(body), wish, "sent")
+        return body
+
+    hasher = wish.hasher()
+    try:
+        body = patience.run(attempt)
+        hasher.update(body)
+        if not hasher.matches:
+            raise _wrong_bytes(wish, hasher)
+        with writing(partial):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(body)
+    except (IntegrityError, StorageError):
+        remove_partial(partial)
+        raise
+    return Received(partial, hasher.sha256, hasher.size_bytes)
+
+
+def _download(
+    wish: Wish, partial: Path, http: Http, progress: Progress, patience: Patience
+) -> Received:
+    from hub_client.ranges import Round  # here: it needs what is above
+
+    if wish.digest is None and wish.git_sha1 is None:
         log.warning("%s has no published digest: only its length is checked", redact(wish.url))
-    part = Partial(partial, wish.digest)
+    part = Partial(partial, wish.hasher())
     # The name in the sidecar is without credentials.
     part.resume(split_credentials(wish.url)[0])
     started_over = False
     try:
         while True:
-            (patience or Patience()).run(
-                lambda: _pull(wish, part, http, progress), reached=lambda: part.size_bytes
+            patience.run(
+                lambda: Round(wish, part, http, progress, patience).run(),
+                reached=lambda: part.size_bytes,
             )
-            if part.hasher.matches:
+            hasher = part.hashed()
+            if hasher.matches:
                 part.finish()
-                return Received(partial, part.hasher.sha256, part.size_bytes)
+                progress(wish.label, hasher.size_bytes, hasher.size_bytes)
+                return Received(partial, hasher.sha256, hasher.size_bytes)
             if started_over or not part.resumed:
-                raise _wrong_bytes(wish, part)
+                raise _wrong_bytes(wish, hasher)
             log.warning("%s: what was resumed is wrong, starting over", redact(wish.url))
             started_over = True
             part.restart(None)
@@ -86,81 +155,19 @@ def download(
         part.discard()
         raise
     finally:
-        part.close()
+        with contextlib.suppress(StorageError):  # what matters was raised before, or is flushed
+            part.close()
 
 
-def _pull(wish: Wish, part: Partial, http: Http, progress: Progress) -> None:
-    """One exchange: the rest of the file, or all of it."""
-    have, origin = part.size_bytes, part.origin
-    if have and origin is not None and origin.size_bytes == have and wish.digest is not None:
-        return
-    headers = {}
-    if have and origin is not None:
-        headers["Range"] = f"bytes={have}-"
-        if origin.validator is not None:
-            headers["If-Range"] = origin.validator
-    with http.get(wish.url, headers) as response:
-        _refuse_encoding(response, wish)
-        if response.status_code == httpx2.codes.OK:
-            part.restart(_origin(response, wish))
-        elif not _continues(response, part):
-            part.restart(None)
-            raise Transient(NetworkError(f"{redact(wish.url)} sent a range that was not asked for"))
-        else:
-            part.resumed = True
-        total = part.origin.size_bytes if part.origin is not None else None
-        _refuse_size(total, wish, "announces")
-        with writing(part.path):
-            check_space(part.path.parent, (total or 0) - part.size_bytes + wish.spare_bytes)
-        expected = wish.size_bytes if wish.size_bytes is not None else total
-        progress(wish.label, part.size_bytes, expected)
-        for chunk in response.iter_raw():
-            part.write(chunk)
-            if expected is not None and part.size_bytes > expected:
-                _refuse_size(part.size_bytes, wish, "sent at least")
-            progress(wish.label, part.size_bytes, expected)
-    if total is not None and part.size_bytes < total:
-        raise Transient(NetworkError(f"{redact(wish.url)} ended after {part.size_bytes} bytes"))
-    _refuse_size(part.size_bytes, wish, "sent")
-
-
-def _wrong_bytes(wish: Wish, part: Partial) -> IntegrityError:
-    return IntegrityError(
-        f"{wish.label} from {redact(wish.url)}: {part.hasher.mismatch()}; the partial file was "
-        "deleted",
-        hint="the file at this address was changed or damaged; try again, and report it to its "
-        "publisher if it stays",
-    )
-
-
-def _origin(response: httpx2.Response, wish: Wish) -> Origin:
-    etag = response.headers.get("etag", "")
+def length_of(response: Response) -> int | None:
+    """How many bytes the body has, by its head."""
     length = response.headers.get("content-length", "")
-    return Origin(
-        url=split_credentials(wish.url)[0],
-        etag=etag if etag.startswith('"') else None,  # a weak one proves nothing about bytes
-        last_modified=response.headers.get("last-modified"),
-        size_bytes=int(length) if length.isdigit() else None,
-    )
+    chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
+    return int(length) if length.isdecimal() and not chunked else None
 
 
-def _continues(response: httpx2.Response, part: Partial) -> bool:
-    """Whether a 206 goes on exactly where, and in what, the partial stopped."""
-    span = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
-    if response.status_code != httpx2.codes.PARTIAL_CONTENT or span is None or part.origin is None:
-        return False
-    etag = response.headers.get("etag")
-    same = part.origin.etag is None or etag is None or etag == part.origin.etag
-    first, last, total = map(int, span.groups())
-    return (
-        same
-        and first == part.size_bytes
-        and last == total - 1
-        and part.origin.size_bytes in {None, total}
-    )
-
-
-def _refuse_encoding(response: httpx2.Response, wish: Wish) -> None:
+def refuse_encoding(response: Response, wish: Wish) -> None:
+    """Raise a `NetworkError` where the body is not the file itself."""
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding not in {"", "identity"}:
         raise NetworkError(
@@ -169,10 +176,19 @@ def _refuse_encoding(response: httpx2.Response, wish: Wish) -> None:
         )
 
 
-def _refuse_size(size: int | None, wish: Wish, verb: str) -> None:
+def refuse_size(size: int | None, wish: Wish, verb: str) -> None:
+    """Raise an `IntegrityError` where ``size`` is not what it should be."""
     if wish.size_bytes is not None and size is not None and size != wish.size_bytes:
         raise IntegrityError(
             f"{wish.label} from {redact(wish.url)}: the server {verb} {size} bytes, expected "
             f"{wish.size_bytes}; nothing was kept",
             hint="the file at this address was changed or damaged",
         )
+
+
+def _wrong_bytes(wish: Wish, hasher: Hasher) -> IntegrityError:
+    return IntegrityError(
+        f"{wish.label} from {redact(wish.url)}: {hasher.mismatch()}; the partial file was deleted",
+        hint="the file at this address was changed or damaged; try again, and report it to its "
+        "publisher if it stays",
+    )

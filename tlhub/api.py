@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog.errors import NotFoundError, TlhubError, UsageError
+from catalog.errors import ConversionError, NotFoundError, UsageError
 from catalog.record import Artifact, ModelRecord
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
@@ -18,10 +16,8 @@ if TYPE_CHECKING:
     from converters.folder import ModelFolder
     from converters.runtime import OnnxModel
     from converters.session import Device
-    from hub_client.store import Store
+    from tlhub.pulling import Format
 
-# Part of a converted folder's key: raise it when the same weights convert to another folder.
-CONVERSION_VERSION = 1
 _WEIGHTS = ("safetensors", "pytorch")  # in the order we prefer them
 
 
@@ -59,21 +55,34 @@ def record(uid: str, *, settings: Settings | None = None) -> ModelRecord:
 def pull(
     model: str,
     *,
+    format: Format = "onnx",  # noqa: A002 -- as the option is called
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    precision: str | None = None,
+    out: str | Path | None = None,
     force: bool = False,
+    trust: bool = False,
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> ModelFolder:
     """A verified model folder: weights fetched, converted to ONNX and checked, or here already.
 
-    With ``force`` it is converted again from verified weights.
+    ``model`` is a uid, a URI (`hf:owner/name@revision`, `https://…#sha256=…`, `s3://…`,
+    `pypi:name==version`, `file:…`) or a folder that is here. Where no converter knows it, or with
+    ``format`` `original`, the folder has the publisher's files as they are, of which ``include``
+    and ``exclude`` (globs) and ``precision`` choose. With ``force`` it is made again from verified
+    files; ``out`` is where a copy goes.
 
     Raises:
         NotFoundError: no such model, or its files are gone from where the record says.
+        AccessError: a gate, or a license that the settings do not allow.
         NetworkError: the network failed; OfflineError: it was ruled out.
         IntegrityError: bytes are not what the record says.
         ConversionError: the weights could not be loaded, exported or proven equal.
         StorageError: the disk is full or cannot be written.
     """
+    from tlhub import pulling
+
     settings = settings or Settings.load()
     local = _local(model)
     if local is not None:
@@ -81,19 +90,19 @@ def pull(
 
         if not local.is_dir():
             raise UsageError(f"{local} is a file that is here already: there is nothing to pull")
+        _use(local, settings)
         folder = ModelFolder.open(local)
         folder.verify()
         return folder
-    found = _find(model, settings)
-    from hub_client.store import Store
-
-    store = Store(settings.home)
-    artifact = weights_of(found)
-    if not force and artifact.digest is not None and not artifact.digest.prefix:
-        here = _pulled(store, found, artifact.digest.value)
-        if here is not None:
-            return here
-    return _fetch_and_convert(found, artifact, store, settings, force=force, progress=progress)
+    options = pulling.Options(format, tuple(include), tuple(exclude), precision)
+    return pulling.pull(
+        pulling.plan(model, settings, options, progress=progress),
+        settings,
+        out=None if out is None else Path(out).expanduser(),
+        force=force,
+        trust=trust,
+        progress=progress,
+    )
 
 
 def load(
@@ -112,11 +121,15 @@ def load(
     from converters.folder import LABELS, ONNX, ModelFolder
     from converters.runtime import OnnxModel
 
+    settings = settings or Settings.load()
     path = _local(str(model))
     if path is None:
-        path = pull(str(model), settings=settings, progress=progress).path  # verified just now
+        path = _converted(str(model), settings, progress).path  # verified just now
     elif path.is_dir():
-        ModelFolder.open(path).verify(ONNX, LABELS)
+        _use(path, settings)
+        folder = ModelFolder.open(path)
+        _refuse_original(folder)
+        folder.verify(ONNX, LABELS)
     return OnnxModel.open(path, device=device, threads=threads)
 
 
@@ -147,8 +160,9 @@ def finetune(
 
     settings = settings or Settings.load()
     check_folder(Path(data))  # before minutes of work on the model
+    _use(settings.features, settings)
     return run(
-        pull(str(model), settings=settings, progress=progress),
+        _converted(str(model), settings, progress),
         Path(data),
         Path(out),
         seed=seed,
@@ -161,6 +175,19 @@ def finetune(
     )
 
 
+def is_here(model: str) -> bool:
+    """Whether ``model`` names a model folder or a lone ONNX file of this machine."""
+    return _local(model) is not None
+
+
+def _use(path: Path, settings: Settings) -> None:
+    """Keep what is ours from being pruned while this process lives."""
+    from hub_client.usage import use
+
+    if path.absolute().is_relative_to(settings.home):
+        use(settings.home, path.absolute())
+
+
 def _local(model: str) -> Path | None:
     """The path that ``model`` names, where it is a model folder or a lone ONNX file."""
     path = Path(model).expanduser()
@@ -169,26 +196,34 @@ def _local(model: str) -> Path | None:
     return None
 
 
-def _find(model: str, settings: Settings) -> ModelRecord:
-    path = Path(model)
-    if path.exists() and (path.is_absolute() or model.startswith(".")):
-        raise NotFoundError(
-            f"{model} is there, but it is no model: it has no tlhub.json and is not an .onnx file",
-            hint="name a folder made by `tlhub pull` or `tlhub finetune`, or a uid",
-        )
-    scheme, colon, _ = model.partition(":")
-    if colon and scheme in {"hf", "http", "https", "s3", "gs", "az", "pypi", "file"}:
-        raise UsageError(
-            f"{model}: this version pulls models of the catalog only",
-            hint="`tlhub search` finds its uid",
-        )
-    uid, at, revision = model.partition("@")
-    if at:
-        raise UsageError(
-            f"{model}: a record has one set of weights, not the revision {revision!r}",
-            hint=f"tlhub show {uid}",
-        )
-    return record(uid, settings=settings)
+def _converted(model: str, settings: Settings, progress: Progress) -> ModelFolder:
+    """The folder of a model with an ONNX graph; nothing is fetched of one that cannot have it.
+
+    Raises:
+        ConversionError: no converter knows it.
+    """
+    if _local(model) is not None:
+        folder = pull(model, settings=settings, progress=progress)
+        _refuse_original(folder)
+        return folder
+    from tlhub import pulling
+
+    plan = pulling.plan(model, settings, progress=progress)
+    if plan.no_onnx is not None:
+        raise _no_onnx(model, plan.no_onnx)
+    return pulling.pull(plan, settings, progress=progress)
+
+
+def _refuse_original(folder: ModelFolder) -> None:
+    if folder.manifest.kind == "original":
+        raise _no_onnx(str(folder.path), "it was pulled as its publisher has it")
+
+
+def _no_onnx(model: str, reason: str) -> ConversionError:
+    return ConversionError(
+        f"{model} cannot be run as ONNX: {reason}",
+        hint="`tlhub search --framework timm` finds models that are converted",
+    )
 
 
 def weights_of(found: ModelRecord) -> Artifact:
@@ -206,50 +241,3 @@ def weights_of(found: ModelRecord) -> Artifact:
         f"{found.uid} has no weights that this version can convert: its record lists {have}",
         hint=f"tlhub show {found.uid}",
     )
-
-
-def _target(store: Store, found: ModelRecord, sha256: str) -> Path:
-    key = json.dumps([CONVERSION_VERSION, found.uid, found.framework, found.architecture, sha256])
-    name = found.uid.replace("/", "--")
-    return store.models / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-
-
-def _pulled(store: Store, found: ModelRecord, sha256: str) -> ModelFolder | None:
-    """The folder that is here already and still whole."""
-    from converters.folder import ModelFolder
-
-    try:
-        folder = ModelFolder.open(_target(store, found, sha256))
-        folder.verify()
-    except TlhubError:
-        return None  # not here, or damaged: it is made anew
-    return folder
-
-
-def _fetch_and_convert(
-    found: ModelRecord,
-    artifact: Artifact,
-    store: Store,
-    settings: Settings,
-    *,
-    force: bool,
-    progress: Progress,
-) -> ModelFolder:
-    from converters.convert import convert
-    from converters.folder import sha256_of
-    from hub_client.fetch import fetch
-
-    progress(Event(f"fetching {artifact.path}"))
-    files = fetch(
-        [artifact],
-        store,
-        offline=settings.offline,
-        progress=lambda label, done, total: progress(Event(label, done, total)),
-    )
-    sha256 = sha256_of(files[artifact.path])
-    target = _target(store, found, sha256)
-    with store.lock(target.name):
-        here = None if force else _pulled(store, found, sha256)
-        return here or convert(
-            found, files, target, replace=True, progress=lambda step: progress(Event(step))
-        )

@@ -3,26 +3,50 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catalog.errors import UsageError
 
+if TYPE_CHECKING:
+    from hub_client.store import Store
+
 # Documented in docs/reference/settings.md, which a test holds against this table.
-ENVIRONMENT = {"home": "TLHUB_HOME", "offline": "TLHUB_OFFLINE", "config": "TLHUB_CONFIG"}
+ENVIRONMENT = {
+    "home": "TLHUB_HOME",
+    "offline": "TLHUB_OFFLINE",
+    "allow_licenses": "TLHUB_ALLOW_LICENSES",
+    "commercial_only": "TLHUB_COMMERCIAL_ONLY",
+    "mirrors": "TLHUB_MIRRORS",
+    "locks": "TLHUB_LOCKS",
+    "config": "TLHUB_CONFIG",
+}
+_LOCKS = ("flock", "soft", "none")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are kept and whether the network may be used."""
+    """Where things are kept, whether the network may be used, and which licenses will do."""
 
     home: Path
     offline: bool
+    allow_licenses: tuple[str, ...] = ()  # empty: all; what `tlhub.gate` makes of them
+    commercial_only: bool = False
+    mirrors: tuple[tuple[str, str], ...] = ()  # what `hub_client.mirrors` makes of them
+
+    locks: str = "flock"  # a value of `hub_client.locks.Locks`
+
+    @property
+    def store(self) -> Store:
+        """What was fetched, and where the next file will be."""
+        from hub_client.locks import Locks
+        from hub_client.store import Store
+
+        return Store(self.home, Locks(self.locks))
 
     @property
     def index(self) -> Path:
@@ -52,7 +76,22 @@ class Settings:
         if offline is None:
             said = [n for n in (ENVIRONMENT["offline"], "HF_HUB_OFFLINE") if n in environ]
             offline = _flag(said[0], environ[said[0]]) if said else file.get("offline", False)
-        return cls(home=Path(home).expanduser().absolute(), offline=offline)
+        licenses = environ.get(ENVIRONMENT["allow_licenses"])
+        commercial = environ.get(ENVIRONMENT["commercial_only"])
+        return cls(
+            home=Path(home).expanduser().absolute(),
+            offline=offline,
+            allow_licenses=tuple(
+                file.get("allow_licenses", ())
+                if licenses is None
+                else (name.strip() for name in licenses.split(",") if name.strip())
+            ),
+            commercial_only=file.get("commercial_only", False)
+            if commercial is None
+            else _flag(ENVIRONMENT["commercial_only"], commercial),
+            mirrors=_mirrors(environ.get(ENVIRONMENT["mirrors"]), file, environ),
+            locks=_locks(environ.get(ENVIRONMENT["locks"]), file),
+        )
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -65,6 +104,25 @@ def config_file(environ: Mapping[str, str]) -> Path:
     return Path(platformdirs.user_config_dir("tlhub", appauthor=False)) / "config.toml"
 
 
+def _locks(said: str | None, file: Mapping[str, Any]) -> str:
+    name, value = (ENVIRONMENT["locks"], said) if said else ("locks", file.get("locks", "flock"))
+    if value not in _LOCKS:
+        raise UsageError(f"{name}={value!r} is no way to lock", hint=f"use {', '.join(_LOCKS)}")
+    return str(value)
+
+
+def _mirrors(
+    said: str | None, file: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    if said is None and "mirrors" not in file:
+        return ()
+    from hub_client.mirrors import parse_mirrors, read_mirrors
+
+    if said is not None:
+        return parse_mirrors(said, ENVIRONMENT["mirrors"])
+    return read_mirrors(file["mirrors"], str(config_file(environ)))
+
+
 def _default_home() -> str:
     import platformdirs
 
@@ -73,16 +131,21 @@ def _default_home() -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise UsageError(f"the settings file {path} cannot be read: {error.strerror}") from error
+    import tomllib  # here: most have no such file, and every command starts with this module
+
+    try:
+        values = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the settings file {path} is not TOML: {error}", hint="mend it, or remove it"
         ) from error
-    except OSError as error:
-        raise UsageError(f"the settings file {path} cannot be read: {error.strerror}") from error
-    known = {"home": str, "offline": bool}
+    known = {"home": str, "offline": bool, "allow_licenses": list, "commercial_only": bool}
+    known |= {"mirrors": dict, "locks": str}
     for name, value in values.items():
         if name not in known:
             raise UsageError(
@@ -90,6 +153,8 @@ def _read(path: Path) -> dict[str, Any]:
             )
         if not isinstance(value, known[name]):
             raise UsageError(f"setting {name!r} in {path} must be a {known[name].__name__}")
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise UsageError(f"setting {name!r} in {path} must be a list of str")
     return values
 
 

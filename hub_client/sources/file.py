@@ -1,4 +1,4 @@
-"""`file:///…`: files of this machine, copied into the store."""
+"""`file:///…`: files and folders of this machine, copied into the store."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from catalog.errors import AccessError, NotFoundError
-from hub_client.sources.source import Job, Wanted
+import msgspec
+
+from catalog.errors import AccessError, NotFoundError, UnsafeError
+from hub_client.sources.single import single, stated_digest
+from hub_client.sources.source import Job, Place, Wanted
 
 _CHUNK_BYTES = 1 << 20
 
@@ -19,6 +22,27 @@ class FileSource:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+
+    def resolve(self, url: str, *, offline: bool = False) -> Place:  # noqa: ARG002 -- it is here
+        """The file, or all files of the folder but for hidden ones."""
+        path = path_of(url).absolute()
+        if not path.is_dir():
+            with user_file(path):
+                size = path.stat().st_size
+            stated = stated_digest(url)
+            return Place(path.as_uri(), (single(path.name, path.as_uri(), stated, size),))
+        found = []
+        for file in sorted(path.rglob("*")):
+            inside = file.relative_to(path)
+            if not file.is_file() or any(part.startswith(".") for part in inside.parts):
+                continue
+            if "\\" in inside.as_posix():
+                raise UnsafeError(f"{file} has a name that other systems read as a path")
+            artifact = single(file.name, file.as_uri(), None, file.stat().st_size)
+            found.append(msgspec.structs.replace(artifact, path=inside.as_posix()))
+        if not found:
+            raise NotFoundError(f"{path} holds no files")
+        return Place(path.as_uri(), tuple(found))
 
     def find(self, wanted: Wanted) -> Path | None:
         """The file in the store; without a digest the original is read again each time."""

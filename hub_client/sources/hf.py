@@ -1,272 +1,284 @@
 """`hf:owner/name@revision!path`: files of a Hugging Face hub, in the Hugging Face cache.
 
-`huggingface_hub` brings them, with its own authentication, endpoint and layout, so that
-`transformers` and `timm` find what tlhub fetched and the other way round. It does not hash what it
-brings: that is done here, against the record and against the hub's own name for the content
-(SHA-256 for LFS files, git's SHA-1 for the others). What is wrong is taken out of the cache.
+`huggingface_hub` knows who we are, where the hub is and how its cache is laid out, so that
+`transformers` and `timm` find what tlhub fetched and the other way round; the bytes come by our
+own transfer, which resumes and hashes them (SHA-256 for LFS files, git's SHA-1 for the others).
+Large files that the hub offers by Xet come by that, and are hashed all the same.
+
+`hub+https://host/owner/name` is the same on another hub than the one HF_ENDPOINT names, which is
+not told who we are.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import huggingface_hub as hub
-from huggingface_hub import errors as hub_errors
-from huggingface_hub.utils import tqdm as hub_bar  # type: ignore[attr-defined]
+from huggingface_hub import constants
 
 from catalog.errors import (
     AccessError,
     IntegrityError,
-    NetworkError,
     NotFoundError,
-    OfflineError,
     StorageError,
     TlhubError,
-    UnsafeError,
-    UsageError,
 )
 from catalog.record import Artifact
-from hub_client.archives import leaves_folder
-from hub_client.digests import hash_file
-from hub_client.patience import Patience, Transient
-from hub_client.progress import Progress
-from hub_client.sources.source import Job, Wanted
+from hub_client.digests import GitSha1, Hasher
+from hub_client.network import Http, origin_of
+from hub_client.partial import own_path, sweep
+from hub_client.sources.hf_cache import PARTIAL, RepoCache
+from hub_client.sources.hf_errors import RepoFile, file_url, no_access
+from hub_client.sources.hf_listing import (
+    COMMIT,
+    SHA256,
+    Entry,
+    Listing,
+    Listings,
+    headers_of,
+)
+from hub_client.sources.hf_xet import by_xet
+from hub_client.sources.source import Job, Place, Wanted
+from hub_client.transfer import SMALL_BYTES, Received, Wish
+from hub_client.transfer_many import download_many
 
 log = logging.getLogger(__name__)
 
-_URL = re.compile(r"hf:(?P<repo>[^/@!]+/[^/@!]+)(@(?P<revision>[^!]+))?!(?P<path>.+)")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHUNK_BYTES = 1 << 20
 
-
-@dataclass(frozen=True)
-class RepoFile:
-    """What an `hf:` URL names."""
-
-    repo: str
-    revision: str
-    path: str
-
-    @classmethod
-    def parse(cls, url: str) -> RepoFile:
-        """Read the URL.
-
-        Raises:
-            UsageError: it is not of the form above.
-            UnsafeError: the path leaves the repository.
-        """
-        found = _URL.fullmatch(url)
-        if found is None:
-            raise UsageError(f"{url} cannot be read", hint="write hf:owner/name@revision!path")
-        if leaves_folder(found["path"]) or leaves_folder(found["revision"] or "main"):
-            raise UnsafeError(f"{url} leads out of its repository")
-        return cls(found["repo"], found["revision"] or "main", found["path"])
+Answers = dict[str, Path | TlhubError]
 
 
 class HuggingFaceSource:
-    """Files of the hub that `HF_ENDPOINT` names, or that ``endpoint`` does."""
+    """Files of the hub that `HF_ENDPOINT` names, or that ``endpoint`` or the URL does."""
 
     def __init__(self, job: Job, *, endpoint: str | None = None, cache: Path | None = None) -> None:
         self._job = job
-        self._endpoint = endpoint
-        self._cache = cache
+        self._endpoint = endpoint or constants.ENDPOINT
+        self._root = cache or Path(constants.HF_HUB_CACHE)
+        self._known: dict[tuple[str | None, str, str], Listing] = {}
+
+    @cached_property
+    def _http(self) -> Http:
+        return Http()
+
+    def resolve(self, url: str, *, offline: bool = False) -> Place:
+        """The repository at the commit that the URL's revision is now, or one file of it."""
+        file = RepoFile.parse(url)
+        listing = self._listing(file, offline=offline)
+        found = listing.artifacts(file.repo_url)
+        if file.path:
+            found = tuple(a for a in found if a.path == file.path)
+            if not found:
+                raise _not_there(file)
+        pinned = f"{file.repo_url}@{listing.commit}{f'!{file.path}' if file.path else ''}"
+        record = listing.record(file.endpoint or self._endpoint)
+        return Place(pinned, found, record, revision=file.revision)
+
+    def note(self, place: Place) -> None:
+        """Let stock clients find by its branch or tag what was fetched of ``place``."""
+        file = RepoFile.parse(place.url)
+        if place.revision and not COMMIT.fullmatch(place.revision):
+            self._cache(file).note(place.revision, file.revision)
 
     def find(self, wanted: Wanted) -> Path | None:
         """The file in the cache, where a digest or a commit says which one it has to be."""
-        file = RepoFile.parse(wanted.url)
-        if wanted.artifact.digest is None and not _COMMIT.fullmatch(file.revision):
+        file, digest = RepoFile.parse(wanted.url), wanted.artifact.digest
+        cache, commit = self._cache(file), file.revision
+        if not COMMIT.fullmatch(commit):
+            commit = (digest and cache.commit_of(commit)) or ""
+        pointer = cache.pointer(commit, file.path) if commit else None
+        if pointer is not None and _fault(pointer, wanted.artifact, _etag_of(pointer)) is None:
+            return pointer
+        if digest is None or digest.prefix or digest.algorithm not in {"sha256", "git-sha1"}:
             return None
-        cached = hub.try_to_load_from_cache(
-            file.repo, file.path, cache_dir=self._cache, revision=file.revision
-        )
-        if not isinstance(cached, str):
+        blob = cache.blobs / digest.value
+        if _fault(blob, wanted.artifact, digest.value) is not None:
             return None
-        path = Path(cached)
-        return path if _fault(path, wanted.artifact, path.resolve().name) is None else None
+        with contextlib.suppress(StorageError):  # a cache that we may only read
+            return cache.point(commit, file.path, digest.value) if commit else blob
+        return blob
 
     def group(self, url: str) -> str:
-        """The URL itself."""
-        return url
+        """The repository at a revision: one list of files serves them all."""
+        file = RepoFile.parse(url)
+        return f"{file.repo_url}@{file.revision}"
 
-    def bring(self, wanted: Sequence[Wanted]) -> dict[str, Path]:
-        """Let `huggingface_hub` download it, and hash it."""
-        return {item.artifact.path: self._bring(item) for item in wanted}
+    def bring(self, wanted: Sequence[Wanted]) -> Mapping[str, Path | TlhubError]:
+        """Download into the cache what another process has not brought by now."""
+        first = RepoFile.parse(wanted[0].url)
+        listing, cache = self._listing(first), self._cache(first)
+        answers: Answers = {}
+        todo: dict[str, list[tuple[Wanted, Entry]]] = {}  # files of the same content come once
+        for item in wanted:
+            file = RepoFile.parse(item.url)
+            entry = listing.entries.get(file.path)
+            wrong = _not_there(file) if entry is None else _refused(item.artifact, file, entry)
+            if wrong is not None:
+                answers[item.artifact.path] = wrong
+            elif entry is not None:
+                todo.setdefault(entry.etag, []).append((item, entry))
+        cache.prepare()
+        sweep(cache.blobs)
+        large = {k: v for k, v in todo.items() if v[0][1].size_bytes > SMALL_BYTES}
+        for etag, items in large.items():
+            begun = any((cache.blobs / name).exists() for name in (etag, f"{etag}.{PARTIAL}"))
+            if not begun:
+                by_xet(
+                    replace(first, revision=listing.commit, path=items[0][1].path),
+                    items[0][1].size_bytes,
+                    endpoint=first.endpoint or self._endpoint,
+                    token=self._token(first),
+                    cache=self._root,
+                    progress=self._job.progress,
+                )
+        with cache.locked(large):
+            self._bring(first, listing, cache, todo, answers)
+        return answers
 
     def close(self) -> None:
-        """`huggingface_hub` keeps its connections to itself."""
+        """Close the connections, if any were opened."""
+        if "_http" in self.__dict__:
+            self._http.close()
 
-    def _bring(self, item: Wanted) -> Path:
-        file, artifact = RepoFile.parse(item.url), item.artifact
-        metadata = Patience(tries=3).run(lambda: self._metadata(file))
-        etag = metadata.etag or ""
-        _refuse_other(artifact, file, etag, metadata.size)
-        for force in (False, True):
-            with _explained(file):
-                path = Path(
-                    hub.hf_hub_download(
-                        file.repo,
-                        file.path,
-                        revision=file.revision,
-                        cache_dir=self._cache,
-                        endpoint=self._endpoint,
-                        force_download=force,
-                        tqdm_class=_bar(self._job.progress, artifact.path),
-                    )
-                )
-            fault = _fault(path, artifact, etag)
-            if fault is None:
-                return path
-            log.warning("%s: %s", path, fault)
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)
-        raise IntegrityError(
-            f"{file.path} of {file.repo} at {file.revision}: {fault}; it was removed from the "
-            "Hugging Face cache",
-            hint="the file was changed or damaged on the way; try again or use another mirror",
+    def _bring(
+        self,
+        first: RepoFile,
+        listing: Listing,
+        cache: RepoCache,
+        todo: Mapping[str, Sequence[tuple[Wanted, Entry]]],
+        answers: Answers,
+    ) -> None:
+        def settle(etag: str) -> None:
+            for item, entry in todo[etag]:
+                answers[item.artifact.path] = cache.point(listing.commit, entry.path, etag)
+
+        wishes: list[tuple[Wish, Path]] = []
+        etags: dict[Path, str] = {}
+        for etag, items in todo.items():
+            item, entry = items[0]
+            if _fault(cache.blobs / etag, item.artifact, etag) is None:
+                settle(etag)
+                continue
+            large = entry.size_bytes > SMALL_BYTES
+            partial = cache.blobs / f"{etag}.{PARTIAL}" if large else own_path(cache.blobs)
+            etags[partial] = etag
+            wishes.append((self._wish(first, listing, item.artifact, entry), partial))
+        if not wishes:
+            return
+        places = {id(wish): partial for wish, partial in wishes}
+        for wish, got in download_many(wishes, self._http, progress=self._job.progress):
+            etag = etags[places[id(wish)]]
+            wrong = got if isinstance(got, TlhubError) else _other(got, etag, wish.label)
+            if wrong is None and isinstance(got, Received):
+                cache.adopt(got.path, etag)
+                settle(etag)
+                continue
+            if isinstance(wrong, AccessError):
+                wrong = no_access(first.repo, gated=listing.gated)
+            for item, _ in todo[etag]:
+                answers[item.artifact.path] = wrong  # type: ignore[assignment]
+        cache.settle()
+
+    def _wish(self, first: RepoFile, listing: Listing, artifact: Artifact, entry: Entry) -> Wish:
+        stated = artifact.digest
+        if stated is None or stated.algorithm == "git-sha1":
+            stated = entry.digest if SHA256.fullmatch(entry.etag) else None
+        return Wish(
+            url=file_url(
+                first.endpoint or self._endpoint,
+                replace(first, revision=listing.commit, path=entry.path),
+            ),
+            label=artifact.path,
+            digest=stated,
+            git_sha1=entry.etag if COMMIT.fullmatch(entry.etag) else None,
+            size_bytes=entry.size_bytes,
+            headers=headers_of(self._token(first)),
         )
 
-    def _metadata(self, file: RepoFile) -> hub.HfFileMetadata:
-        url = hub.hf_hub_url(file.repo, file.path, revision=file.revision, endpoint=self._endpoint)
-        try:
-            with _explained(file):
-                return hub.get_hf_file_metadata(url, endpoint=self._endpoint)
-        except OfflineError:
-            raise
-        except NetworkError as error:
-            raise Transient(error) from error
+    def _listing(self, file: RepoFile, *, offline: bool = False) -> Listing:
+        key = (file.endpoint, file.repo, file.revision)
+        if key not in self._known:
+            endpoint = file.endpoint or self._endpoint
+            name = re.sub(r"\W+", "-", endpoint)
+            folder = self._job.store.home / "listings" / name
+            listings = Listings(endpoint, self._token(file), folder)
+            self._known[key] = listings.at(file, self._cache(file), offline=offline)
+        return self._known[key]
+
+    def _cache(self, file: RepoFile) -> RepoCache:
+        return RepoCache(self._root, file.repo)
+
+    def _token(self, file: RepoFile) -> str | None:
+        """The user's token as `huggingface_hub` finds it. It is for one hub, and no other."""
+        own = file.endpoint is None or origin_of(file.endpoint) == origin_of(self._endpoint)
+        return hub.get_token() if own and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else None
 
 
-def git_sha1(path: Path) -> str:
-    """The name git gives the content of a file: SHA-1 over a header and the bytes."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _not_there(file: RepoFile) -> NotFoundError:
+    return NotFoundError(f"{file.repo} has no {file.path} at {file.revision}")
 
 
-def _refuse_other(artifact: Artifact, file: RepoFile, etag: str, size: int | None) -> None:
-    """Refuse before a byte is fetched what the hub itself says is another file."""
+def _refused(artifact: Artifact, file: RepoFile, entry: Entry) -> IntegrityError | None:
+    """What the hub itself says is another file than the record's, before a byte is fetched."""
     digest = artifact.digest
     said, expected = None, None
-    if artifact.size_bytes is not None and size not in {None, artifact.size_bytes}:
-        said, expected = f"{size} bytes", f"{artifact.size_bytes}"
-    elif digest is not None and digest.algorithm == "sha256" and _SHA256.fullmatch(etag):
+    if artifact.size_bytes not in {None, entry.size_bytes}:
+        said, expected = f"{entry.size_bytes} bytes", f"{artifact.size_bytes}"
+    elif digest is not None and digest.algorithm == entry.digest.algorithm:
         value = digest.value.lower()
-        if not (etag.startswith(value) if digest.prefix else etag == value):
-            said, expected = f"sha256 {etag}", digest.value
-    if said is not None:
-        raise IntegrityError(
-            f"{file.path} of {file.repo} at {file.revision} has {said} on the hub, expected "
-            f"{expected}; nothing was downloaded",
-            hint="the repository has changed: the record is of another revision",
-        )
+        if not (entry.etag.startswith(value) if digest.prefix else entry.etag == value):
+            said, expected = f"{digest.algorithm} {entry.etag}", digest.value
+    if said is None:
+        return None
+    return IntegrityError(
+        f"{file.path} of {file.repo} at {file.revision} has {said} on the hub, expected "
+        f"{expected}; nothing was downloaded",
+        hint="the repository has changed: the record is of another revision",
+    )
+
+
+def _other(got: Received, etag: str, label: str) -> IntegrityError | None:
+    if not SHA256.fullmatch(etag) or got.sha256 == etag:
+        return None
+    got.path.unlink(missing_ok=True)
+    return IntegrityError(f"{label}: expected sha256 {etag}, got {got.sha256}; it was removed")
 
 
 def _fault(path: Path, artifact: Artifact, etag: str) -> str | None:
     """What is wrong with a file of the cache; None where nothing is."""
-    hasher = hash_file(path, artifact.digest)
-    if artifact.size_bytes not in {None, hasher.size_bytes}:
-        return f"it has {hasher.size_bytes} bytes, expected {artifact.size_bytes}"
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return "it is not here"
+    if artifact.size_bytes not in {None, size}:
+        return f"it has {size} bytes, expected {artifact.size_bytes}"
+    digest = artifact.digest
+    named = digest.value if digest is not None and digest.algorithm == "git-sha1" else etag
+    git = GitSha1(named, size) if COMMIT.fullmatch(named) else None
+    hasher = Hasher(None if digest and digest.algorithm == "git-sha1" else digest, git)
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                hasher.update(chunk)
+    except OSError as error:
+        return str(error)
     if not hasher.matches:
         return hasher.mismatch()
-    if _SHA256.fullmatch(etag) and hasher.sha256 != etag:
+    if SHA256.fullmatch(etag) and hasher.sha256 != etag:
         return f"expected sha256 {etag}, got {hasher.sha256}"
-    if _COMMIT.fullmatch(etag) and git_sha1(path) != etag:
-        return f"expected git sha1 {etag}, got {git_sha1(path)}"
     return None
 
 
-@contextlib.contextmanager
-def _explained(file: RepoFile) -> Iterator[None]:
-    """Say what `huggingface_hub` raises in our own errors."""
+def _etag_of(pointer: Path) -> str:
+    """The name of the blob that a file of a snapshot is; empty for a copy."""
     try:
-        yield
-    except (httpx2.HTTPError, OSError, ValueError) as error:
-        raise _explain(error, file) from error
-
-
-def _explain(error: BaseException, file: RepoFile) -> TlhubError:
-    where = f"{file.repo} on the Hugging Face hub"
-    for kind, make in _MEANINGS:
-        if isinstance(error, kind):
-            return make(where, file)
-    # It wraps what went wrong in "not in the local cache", or "force download failed".
-    if isinstance(error, hub_errors.LocalEntryNotFoundError | ValueError) and error.__cause__:
-        return _explain(error.__cause__, file)
-    if isinstance(error, hub_errors.HfHubHTTPError):
-        status = error.response.status_code
-        if status in {401, 403}:
-            return AccessError(f"{where} answered {status}", hint="`hf auth login`")
-        return NetworkError(f"{where} answered {status}", hint="try again later")
-    if isinstance(error, OSError) and error.errno is not None:
-        return StorageError(
-            f"the Hugging Face cache cannot be written: {error}",
-            hint="free some space, or set HF_HOME to a folder that can be written",
-        )
-    return NetworkError(
-        f"{file.path} of {where} could not be had: {error}",
-        hint="look at the network connection and at HF_ENDPOINT",
-    )
-
-
-# The first that fits: they inherit from each other.
-_MEANINGS: tuple[tuple[type[Exception], Callable[[str, RepoFile], TlhubError]], ...] = (
-    (
-        hub_errors.HFValidationError,
-        lambda _, file: UsageError(f"{file.repo} is no name of a Hugging Face repository"),
-    ),
-    (
-        hub_errors.GatedRepoError,
-        lambda where, _: AccessError(
-            f"{where} is gated", hint="accept its terms on its page, then `hf auth login`"
-        ),
-    ),
-    (
-        hub_errors.RepositoryNotFoundError,
-        lambda where, _: NotFoundError(
-            f"there is no {where}, or it is private",
-            hint="look at the name; for a private one, `hf auth login`",
-        ),
-    ),
-    (
-        hub_errors.RevisionNotFoundError,
-        lambda where, file: NotFoundError(f"{where} has no revision {file.revision}"),
-    ),
-    (
-        hub_errors.RemoteEntryNotFoundError,
-        lambda where, file: NotFoundError(f"{where} has no {file.path} at {file.revision}"),
-    ),
-    (
-        hub_errors.OfflineModeIsEnabled,
-        lambda _, file: OfflineError(
-            f"{file.path} of {file.repo} is not in the cache, and HF_HUB_OFFLINE is set",
-            hint="unset HF_HUB_OFFLINE",
-        ),
-    ),
-)
-
-
-def _bar(progress: Progress, label: str) -> type[Any]:
-    """A class in the place of `huggingface_hub`'s progress bar: it tells us, and shows nothing."""
-
-    class Bar(hub_bar):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._seen = int(kwargs.get("initial") or 0)
-            self._total = kwargs.get("total")
-            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self._seen += int(n or 0)
-            progress(label, self._seen, self._total)
-            return None
-
-    return Bar
+        return pointer.readlink().name
+    except OSError:
+        return ""

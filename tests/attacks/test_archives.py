@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
 import os
 import stat
 import struct
+import tarfile
 import threading
 import warnings
 import zipfile
 
 import pytest
 
+from catalog import members
 from catalog.errors import IntegrityError, NotFoundError, TlhubError, UnsafeError
 from catalog.record import Artifact, Digest
 from hub_client.archives import leaves_folder
@@ -98,10 +101,22 @@ def test_a_name_that_stands_twice_condemns_the_wheel(pull, tmp_path):
 def test_a_bomb_is_refused_before_it_expands(pull, tmp_path):
     bomb = make(tmp_path, ("w.bin", bytes(300_000_000)))
     assert len(bomb) < 400_000
-    with pytest.raises(UnsafeError, match="would expand"):
-        pull(bomb, digest=False)
-    with pytest.raises(IntegrityError, match=f"has 300000000 bytes, expected {len(GOOD)}"):
-        pull(bomb, size_bytes=len(GOOD))
+    for size_bytes in (None, len(GOOD)):
+        with pytest.raises(UnsafeError, match=r"would expand from .* to 300000000"):
+            pull(bomb, digest=False, size_bytes=size_bytes)
+
+
+def test_many_members_of_the_same_bytes_are_a_bomb_too(pull, tmp_path):
+    """A thousand entries of the directory that all name one compressed member."""
+    one = make(tmp_path, ("w.bin", bytes(1_000_000)))
+    start, end = one.rindex(b"PK\x01\x02"), one.rindex(b"PK\x05\x06")
+    entries = b"".join(
+        one[start : start + 46] + b"%05d" % number + one[start + 51 : end] for number in range(1000)
+    )
+    tail = bytearray(one[end:])
+    struct.pack_into("<HHI", tail, 8, 1000, 1000, len(entries))
+    with pytest.raises(UnsafeError, match=r"would expand from .* to 1000000000"):
+        pull(one[:start] + entries + tail, digest=False)
 
 
 def test_a_member_longer_than_it_declares_is_refused(pull, tmp_path):
@@ -110,6 +125,56 @@ def test_a_member_longer_than_it_declares_is_refused(pull, tmp_path):
     struct.pack_into("<I", wheel, directory + 24, len(GOOD))  # the size in the directory
     with pytest.raises(IntegrityError, match="damaged"):
         pull(bytes(wheel), size_bytes=len(GOOD))
+
+
+@pytest.mark.parametrize("other", ["W.BIN", "w.BIN", "./w.bin"])
+def test_names_that_some_disks_take_for_one_are_refused(pull, tmp_path, other):
+    with pytest.raises(UnsafeError, match=r"twice, the other time as 'w\.bin'"):
+        pull(make(tmp_path, ("w.bin", GOOD), (other, b"evil")))
+
+
+def test_a_file_that_is_a_folder_too_is_refused(pull, tmp_path):
+    with pytest.raises(UnsafeError, match="as a file and as the folder"):
+        pull(make(tmp_path, ("w.bin", GOOD), ("w.bin/x", b"evil")))
+
+
+def test_a_device_is_refused(pull, tmp_path):
+    device = zipfile.ZipInfo("tty")
+    device.external_attr = (stat.S_IFCHR | 0o666) << 16
+    with pytest.raises(UnsafeError, match="no plain file"):
+        pull(make(tmp_path, ("w.bin", GOOD), (device, b"")))
+
+
+def tar_members(*infos):
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, change in infos:
+            info = tarfile.TarInfo(name)
+            for key, value in change.items():
+                setattr(info, key, value)
+            archive.addfile(info)
+    made.seek(0)
+    with tarfile.open(fileobj=made) as archive:
+        return [members.Member.of_tar(info) for info in archive]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("../x", {}, "outside its folder"),
+        ("/etc/x", {}, "outside its folder"),
+        ("x", {"type": tarfile.SYMTYPE, "linkname": "/etc"}, "a link"),
+        ("x", {"type": tarfile.LNKTYPE, "linkname": "../x"}, "a link"),
+        ("x", {"type": tarfile.CHRTYPE, "devmajor": 1}, "no plain file"),
+        ("x", {"type": tarfile.BLKTYPE, "devmajor": 8}, "no plain file"),
+        ("x", {"type": tarfile.FIFOTYPE}, "no plain file"),
+        ("A.txt", {}, "twice"),
+    ],
+)
+def test_members_of_a_tar_that_do_harm_are_refused(name, change, said):
+    members.check(tar_members(("a.txt", {}), ("b", {"type": tarfile.DIRTYPE})), "it", 1)
+    with pytest.raises(UnsafeError, match=said):
+        members.check(tar_members(("a.txt", {}), (name, change)), "it", 10_240)
 
 
 def test_an_encrypted_member_is_refused(pull, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from catalog.errors import IntegrityError, UnsafeError, UsageError
-from converters import session
+from converters import graphs, session
 from converters.export import save
 from converters.runtime import OnnxModel
 
@@ -80,6 +80,79 @@ def test_weights_in_the_folder_are_read_and_missing_ones_missed(tmp_path):
     assert OnnxModel.open(file)(np.full((2, 2, 3), 9, np.uint8))[2].label == "1"
 
 
+@pytest.mark.parametrize(
+    ("offset", "length"), [("0", "400"), ("8", "12"), ("-4", "12"), ("0", "1e9"), ("9" * 30, "12")]
+)
+def test_weights_beyond_the_end_of_their_file_are_not_read(offset, length, tmp_path):
+    (tmp_path / "weights.bin").write_bytes(np.ones(3, np.float32).tobytes())
+    model = _classifier("weights.bin")
+    said = {"offset": offset, "length": length}
+    for entry in model.graph.initializer[1].external_data:
+        entry.value = said.get(entry.key, entry.value)
+    file = _write(model, tmp_path / "x.onnx")
+    with pytest.raises(IntegrityError, match=r"from bytes .* of weights\.bin, which has 12"):
+        OnnxModel.open(file)
+    assert graphs.scan(file).verdict == "damaged"
+
+
+def test_links_of_a_cache_are_followed_and_no_others(tmp_path):
+    """A Hugging Face cache has links in its snapshots, to its `blobs`."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    _write(_classifier("weights.bin"), blobs / "a")
+    (blobs / "b").write_bytes(np.ones(3, np.float32).tobytes())
+    (snapshot / "x.onnx").symlink_to(blobs / "a")
+    (snapshot / "weights.bin").symlink_to(blobs / "b")
+    assert graphs.scan(snapshot / "x.onnx").findings == ()
+    (blobs / "b").rename(tmp_path / "b")
+    (snapshot / "weights.bin").unlink()
+    (snapshot / "weights.bin").symlink_to(tmp_path / "b")
+    assert graphs.scan(snapshot / "x.onnx").verdict == "unsafe"
+
+
+def test_a_tensor_that_claims_what_is_not_there_is_seen(tmp_path):
+    for dims in ([10**12], [2**40, 2**40], [-1], [5]):
+        model = _classifier()
+        model.graph.initializer[1].dims[:] = dims
+        file = _write(model, tmp_path / "x.onnx")
+        assert graphs.scan(file).verdict == "damaged"
+        with pytest.raises(IntegrityError):
+            OnnxModel.open(file)
+
+
+def test_functions_that_call_themselves_are_seen(tmp_path):
+    calls = {"A": "B", "B": "C", "C": "A"}
+    model = _classifier()
+    for name, called in calls.items():
+        node = helper.make_node(called, ["x"], ["y"], domain="own")
+        function = helper.make_function(
+            "own", name, ["x"], ["y"], [node], [helper.make_opsetid("own", 1)]
+        )
+        model.functions.append(function)
+    file = _write(model, tmp_path / "x.onnx")
+    assert "call themselves" in graphs.scan(file).findings[0].what
+
+
+def test_graphs_within_graphs_have_an_end(tmp_path):
+    """A node with a graph with a node and so on, by its bytes: protobuf would not write it."""
+
+    def field(number: int, body: bytes) -> bytes:
+        length, size = len(body), b""
+        while length > 127:
+            size, length = size + bytes([length & 127 | 128]), length >> 7
+        return bytes([number << 3 | 2]) + size + bytes([length]) + body
+
+    graph = b""
+    for _ in range(1000):
+        graph = field(1, field(5, field(6, graph)))  # graph.node.attribute.g
+    file = tmp_path / "x.onnx"
+    file.write_bytes(b"\x08\x0a" + field(7, graph))
+    assert graphs.scan(file).verdict == "damaged"
+    with pytest.raises((IntegrityError, UsageError)):
+        OnnxModel.open(file)
+
+
 def test_a_graph_too_large_for_one_file_has_its_weights_beside_it(tmp_path):
     model = _classifier()
     model.graph.initializer[1].CopyFrom(
@@ -121,8 +194,10 @@ def test_operators_that_are_not_onnx_are_refused(tmp_path):
     model = _classifier()
     model.graph.node[2].domain = "evil.ops"
     model.opset_import.append(helper.make_opsetid("evil.ops", 1))
+    file = _write(model, tmp_path / "x.onnx")
     with pytest.raises(IntegrityError, match="cannot be loaded"):
-        OnnxModel.open(_write(model, tmp_path / "x.onnx"))
+        OnnxModel.open(file)
+    assert graphs.scan(file).findings[0].what.startswith("needs the operator evil.ops::Mul")
 
 
 def test_labels_that_are_no_labels(tmp_path):

@@ -35,6 +35,11 @@ class Served:
     then: list[Callable[[Served], None]] = field(default_factory=list)  # after each GET
     pause_s: float = 0.0  # after each 64 KiB
     announced: int | None = None  # a lying Content-Length
+    trickles: int = 0  # GETs that bring 64 KiB in 0.2 s
+    lengthless: bool = False  # the end of the connection is that of the body
+    latency_s: float = 0.0  # before each answer
+    at_once: int | None = None  # answers that are sent at a time; others get a 503
+    asked: int = 0  # answers that are being sent
 
 
 class Server:
@@ -83,6 +88,7 @@ class Server:
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
         headers = {name.lower(): value for name, value in request.headers.items()}
+        headers["peer"] = str(request.client_address)  # one a connection
         self.log.append((request.command, path, headers))
         file = self.files.get(path)
         if self.refused is not None:
@@ -91,51 +97,64 @@ class Server:
             self._send(request, 404, {})
         elif request.command == "GET" and file.statuses:
             self._send(request, file.statuses.pop(0), file.headers)
+        elif file.at_once is not None and file.asked >= file.at_once:
+            self._send(request, 503, {})
         else:
-            start = self._send_head(request, file, headers)
-            if request.command == "GET":
-                self._send_body(request, file, start)
+            file.asked += 1
+            try:
+                time.sleep(file.latency_s)
+                span = self._send_head(request, file, headers)
+                if request.command == "GET":
+                    self._send_body(request, file, *span)
+            finally:
+                file.asked -= 1
 
     def _send(
         self,
         request: http.server.BaseHTTPRequestHandler,
         status: int,
         headers: Mapping[str, str],
-        length: int = 0,
+        length: int | None = 0,
     ) -> None:
         request.send_response(status)
-        for name, value in {"Content-Length": str(length), **headers}.items():
+        end = {"Connection": "close"} if length is None else {"Content-Length": str(length)}
+        for name, value in {**end, **headers}.items():
             request.send_header(name, value)
         request.end_headers()
 
     def _send_head(
         self, request: http.server.BaseHTTPRequestHandler, file: Served, asked: Mapping[str, str]
-    ) -> int:
-        """Send status and headers; at which byte the body begins."""
+    ) -> tuple[int, int]:
+        """Send status and headers; at which bytes the body begins and ends."""
         length = len(file.body)
-        span = re.fullmatch(r"bytes=(\d+)-", asked.get("range", ""))
-        same = asked.get("if-range") in {None, file.etag}
-        start = int(span[1]) if span and file.ranges and same else 0
-        headers = {"Content-Type": file.kind, **file.headers}
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.get("range", ""))
+        if not file.ranges or asked.get("if-range") not in {None, file.etag}:
+            span = None
+        start = int(span[1]) if span else 0
+        stop = min(length, int(span[2]) + 1) if span and span[2] else length
+        headers = {"Content-Type": file.kind, "Accept-Ranges": "bytes", **file.headers}
         if file.etag:
             headers["ETag"] = file.etag
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{length - 1}/{length}"
-        self._send(request, 206 if start else 200, headers, (file.announced or length) - start)
-        return start
+        if span:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{length}"
+        announced = (file.announced or length) - start if stop == length else stop - start
+        self._send(request, 206 if span else 200, headers, None if file.lengthless else announced)
+        return start, stop
 
     def _send_body(
-        self, request: http.server.BaseHTTPRequestHandler, file: Served, start: int
+        self, request: http.server.BaseHTTPRequestHandler, file: Served, start: int, stop: int
     ) -> None:
-        body = file.body
-        end = file.drops.pop(0) if file.drops else len(body)
+        body, pause_s = file.body, file.pause_s
+        if file.trickles:
+            file.trickles, pause_s = file.trickles - 1, 0.2
+        end = min(file.drops.pop(0), stop) if file.drops else stop
         for at in range(start, end, 65536):
             request.wfile.write(body[at : min(end, at + 65536)])
-            time.sleep(file.pause_s)
+            time.sleep(pause_s)
         request.wfile.flush()
         if file.then:
             file.then.pop(0)(file)
-        if end < len(body):
+        if end < stop:
             request.close_connection = True
             request.connection.shutdown(socket.SHUT_RDWR)
 

@@ -171,13 +171,14 @@ def test_killed_at_any_moment_it_leaves_no_wrong_blob_and_goes_on(
     assert list(store.tmp.iterdir()) == []
 
 
-def test_two_processes_share_one_download(server, served, data, store, artifact):
+@pytest.mark.parametrize("count", [2, 8])
+def test_processes_share_one_download(server, served, data, store, artifact, count):
     server.files["/w"] = served(data, etag='"1"', pause_s=0.005)
     wanted = artifact(data, server.url("/w"))
-    both = [start(store, wanted), start(store, wanted)]
-    outs = [process.communicate(timeout=60) for process in both]
-    assert [process.returncode for process in both] == [0, 0], outs
-    assert outs[0][0] == outs[1][0]
+    all_ = [start(store, wanted) for _ in range(count)]
+    outs = [process.communicate(timeout=60) for process in all_]
+    assert [process.returncode for process in all_] == [0] * count, outs
+    assert len({out for out, _ in outs}) == 1
     assert len(server.log) == 1
 
 

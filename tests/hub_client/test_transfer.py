@@ -76,7 +76,7 @@ def test_a_line_that_drops_every_time_is_finished_as_long_as_it_brings_something
 
 def test_a_line_that_brings_nothing_new_is_given_up(server, served, data, get):
     server.files["/w"] = served(data, etag='"1"', drops=[700_000] * 50, ranges=False)
-    with pytest.raises(NetworkError, match="broke while"):
+    with pytest.raises(NetworkError, match="ended after 700000 bytes"):
         get(server.url("/w"), digest_of(data))
     assert len(server.log) <= 2 * QUICK.tries
 
@@ -160,6 +160,15 @@ def test_a_body_cut_short_for_good_is_a_network_error(server, served, data, get)
     server.files["/w"].drops = [999_999] * 20
     with pytest.raises(NetworkError):
         get(server.url("/w"), digest_of(data), len(data))
+
+
+def test_a_body_of_unknown_length_is_taken_to_its_end(server, served, data, get):
+    server.files["/w"] = served(data, lengthless=True)
+    assert get(server.url("/w"), digest_of(data)).path.read_bytes() == data
+    assert len(server.log) == 1
+    server.files["/w"].body = data[:-1]
+    with pytest.raises(IntegrityError):
+        get(server.url("/w?again"), digest_of(data))
 
 
 def test_an_unasked_encoding_is_named(server, served, data, get):

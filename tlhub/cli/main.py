@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
 
 from catalog.errors import TlhubError, UsageError
-from tlhub.cli import (
-    catalog,
-    compare,
-    doctor,
-    finetune,
-    output,
-    predict,
-    pull,
-    search,
-    show,
-    similar,
-)
+from tlhub.cli import output
 
-app = typer.Typer(
-    name="tlhub",
-    help="Find, fetch, convert and fine-tune pretrained models.",
-    epilog="Start with: tlhub search \"mobile image classifier\" --params '<10M' --sort top1",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+# Each is a module of this name here: with a function of its name, or an `app` of several.
+COMMANDS = (
+    "search",
+    "show",
+    "compare",
+    "similar",
+    "pull",
+    "predict",
+    "finetune",
+    "lock",
+    "bundle",
+    "rm",
+    "verify",
+    "doctor",
 )
-for module in (search, show, compare, similar, pull, predict, finetune, doctor):
-    app.command()(getattr(module, module.__name__.rpartition(".")[2]))
-app.add_typer(catalog.app, name="catalog")
+GROUPS = ("catalog", "cache")
+
+
+def application(asked: str | None = None) -> typer.Typer:
+    """The command with all its subcommands; where one of them is ``asked`` for, that alone."""
+    app = typer.Typer(
+        name="tlhub",
+        help="Find, fetch, convert and fine-tune pretrained models.",
+        epilog="Start with: tlhub search \"mobile image classifier\" --params '<10M' --sort top1",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in (asked,) if asked in (*COMMANDS, *GROUPS) else (*COMMANDS, *GROUPS):
+        module = import_module(f"tlhub.cli.{name}")
+        if name in GROUPS:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command()(getattr(module, str(name)))
+    return app
+
+
+def __getattr__(name: str) -> typer.Typer:
+    if name == "app":
+        return application()
+    raise AttributeError(name)
 
 
 def _version(value: bool) -> None:
@@ -42,7 +63,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     *,
     version: Annotated[
@@ -56,6 +76,7 @@ def _root(
 def main() -> NoReturn:
     """Run the command line and exit with the code that `catalog.errors` documents."""
     as_json = "--json" in sys.argv
+    app = application(sys.argv[1] if len(sys.argv) > 1 else None)
     output.prepare(as_json=as_json)
     output.stop_on_ctrl_c()
     try:

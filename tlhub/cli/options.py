@@ -31,7 +31,23 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A uid of the catalog, a model or run folder, or an .onnx file.",
+        help="A uid of the catalog, a URI, a model or run folder, or an .onnx file.",
+        autocompletion=_complete,
+    ),
+]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Uids, URIs (hf:owner/name@revision, https://...) or folders; - reads lines of them.",
+        autocompletion=_complete,
+    ),
+]
+AnyModels = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Uids, URIs (hf:owner/name@revision, https://...) or folders; - reads lines of them.",
         autocompletion=_complete,
     ),
 ]

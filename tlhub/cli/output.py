@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from catalog.errors import TlhubError
-from tlhub.progress import Event, Progress, silent
+from tlhub.progress import Event, Progress, Rates, silent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -61,6 +61,13 @@ def note(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+def confirm(question: str) -> bool:
+    """Whether the person at the terminal says yes; only where there is one."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def fail(error: TlhubError, *, as_json: bool) -> None:
     """Say what failed and the next step: two lines, or one JSON object, on stderr."""
     if as_json:
@@ -84,7 +91,7 @@ def fail(error: TlhubError, *, as_json: bool) -> None:
 def progress(mode: ProgressMode, *, quiet: bool = False) -> Iterator[Progress]:
     """A sink for progress: bars where stderr is a terminal, JSON lines, or nothing."""
     if mode is ProgressMode.json:
-        yield _or_stop(_json_line)
+        yield _or_stop(_json_lines())
     elif mode is ProgressMode.none or quiet or not sys.stderr.isatty():
         yield _or_stop(silent)
     else:
@@ -118,11 +125,19 @@ def _or_stop(report: Progress) -> Progress:
     return checked
 
 
-def _json_line(event: Event) -> None:
-    value = {"message": event.message, "done": event.done, "total": event.total}
-    kept = {k: v for k, v in value.items() if v is not None}
-    sys.stderr.write(json.dumps(kept, ensure_ascii=False) + "\n")
-    sys.stderr.flush()
+def _json_lines() -> Progress:
+    rates = Rates()
+
+    def report(event: Event) -> None:
+        bytes_s, eta_s = rates.of(event)
+        value = {"message": event.message, "done": event.done, "total": event.total}
+        value["bytes_s"] = None if bytes_s is None else round(bytes_s)
+        value["eta_s"] = None if eta_s is None else round(eta_s)
+        kept = {k: v for k, v in value.items() if v is not None}
+        sys.stderr.write(json.dumps(kept, ensure_ascii=False) + "\n")
+        sys.stderr.flush()
+
+    return report
 
 
 @contextlib.contextmanager

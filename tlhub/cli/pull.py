@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,84 +14,131 @@ from tlhub.cli import options, output
 from tlhub.cli.output import ProgressMode
 
 if TYPE_CHECKING:
-    from converters.folder import ModelFolder
+    from tlhub.cli.pulled import Result
+    from tlhub.progress import Event, Progress
 
 
 def pull(
-    model: options.Model,
+    models: options.AnyModels = None,
     *,
+    format: Annotated[  # noqa: A002 -- as the option is called
+        Literal["onnx", "original"],
+        typer.Option("--format", help="onnx converts; original keeps the files as they are."),
+    ] = "onnx",
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", help="Only files that match this pattern; may be repeated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", help="No files that match this pattern; may be repeated."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="Weights in fp16, int8, ... as the publisher has them."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A new folder for a copy, of real files.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be fetched, and leave it.")
+    ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Convert again even if it is here already.")
+        bool, typer.Option("--force", help="Make it again even if it is here already.")
+    ] = False,
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="What tlhub.lock names, or FILE.lock, exactly so."),
+    ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Take in what `tlhub bundle` wrote."),
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Read pickles that hold more than tensors.")
     ] = False,
     offline: options.Offline = False,
     progress: options.ShowProgress = ProgressMode.auto,
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Fetch a model's weights, verify them, convert them to ONNX and prove it computes the same."""
-    from tlhub import api
+    """Fetch models, verify every byte, convert them to ONNX and prove it computes the same."""
+    from catalog.errors import UsageError
+    from tlhub import api, pulling
+    from tlhub.cli.pulled import planned, pulled
     from tlhub.settings import Settings
 
     settings = Settings.load(offline=offline or None)
+    if locked or source is not None:
+        from tlhub.cli import reproduce
+
+        choosing = format != "onnx" or any((include, exclude, precision, out, dry_run, force))
+        show = reproduce.Show(progress, quiet=quiet, json=json)
+        reproduce.reproduce(models or [], source, settings, show, choosing=choosing, trust=trust)
+        return
+    if not models:
+        raise UsageError("no model is named", hint="`tlhub search` finds its uid")
+    names = list(_each(models))
+    if out is not None and len(names) != 1:
+        raise UsageError(f"--out is for one model, not for {len(names)}")
+    chosen = pulling.Options(format, tuple(include or ()), tuple(exclude or ()), precision)
     with output.progress(progress, quiet=quiet) as report:
-        folder = api.pull(model, force=force, settings=settings, progress=report)
+        # All of them are looked up before the first is fetched: a typo costs no minutes.
+        plans = [
+            None if api.is_here(name) else pulling.plan(name, settings, chosen, progress=report)
+            for name in names
+        ]
+        results = []
+        for name, plan in zip(names, plans, strict=True):
+            if dry_run:
+                results.append(planned(name, plan, pulling.here(plan, settings) if plan else {}))
+                continue
+            count = _Count(report)
+            folder = (
+                pulling.pull(plan, settings, out=out, force=force, trust=trust, progress=count)
+                if plan is not None
+                else api.pull(name, settings=settings, progress=count)
+            )
+            results.append(pulled(folder, plan, count.figures()))
+    _report(results, quiet=quiet, json=json, alone=len(models) == 1 and models != ["-"])
+
+
+def _report(results: Sequence[Result], *, quiet: bool, json: bool, alone: bool) -> None:
     if json:
-        output.emit(_document(folder))
-    elif quiet:
-        output.line(str(folder.path))
-    else:
-        _print(folder)
+        documents = [result.document for result in results]
+        output.emit(documents[0] if alone else {"models": documents})
+    for result in results if not json else ():
+        if quiet:
+            output.line(result.name)
+        else:
+            result.show()
 
 
-def _document(folder: ModelFolder) -> dict[str, Any]:
-    import msgspec
+class _Count:
+    """Passes progress on, and keeps count of bytes and time."""
 
-    manifest = folder.manifest
-    return {
-        "uid": manifest.uid,
-        "path": str(folder.path),
-        "onnx": str(folder.onnx),
-        "parity": msgspec.to_builtins(manifest.parity),
-        "evidence": msgspec.to_builtins(manifest.evidence),
-        "files": msgspec.to_builtins(manifest.files),
-        "tools": msgspec.to_builtins(manifest.tools),
-    }
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+        self._done: dict[str, int] = {}
+        self._begun = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        if event.done is not None:
+            self._done[event.message] = event.done
+        self._report(event)
+
+    def figures(self) -> dict[str, float]:
+        seconds = round(time.monotonic() - self._begun, 3)
+        return {"fetched_bytes": sum(self._done.values()), "seconds": seconds}
 
 
-def _print(folder: ModelFolder) -> None:
-    from rich.table import Table
-
-    from tlhub.api import weights_of
-    from tlhub.cli.figures import megabytes
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    manifest = folder.manifest
-    if manifest.kind == "model":
-        weights = weights_of(manifest.record)
-        if weights.digest is not None:
-            digest = f"{weights.digest.algorithm} {weights.digest.value}"
-            table.add_row("weights", f"{weights.path}  {digest}, as recorded")
-    drifts = {
-        name: figures["drift"]
-        for name, figures in (manifest.evidence or {}).get("architectures", {}).items()
-    }
-    for name, drift in sorted(drifts.items(), key=lambda item: float(item[1])):
-        chosen = name == manifest.record.architecture
-        table.add_row(
-            "architecture" if chosen else "",
-            f"{name if chosen else f'not {name}'} (batch-norm drift on photos {drift:.3f})",
-        )
-    for name, entry in manifest.files.items():
-        table.add_row(name, f"{megabytes(entry.size_bytes)}  sha256 {entry.sha256}")
-    if manifest.parity is not None:
-        p = manifest.parity
-        batches = f" on batches of {', '.join(map(str, p.batch_sizes))}" if p.batch_sizes else ""
-        table.add_row(
-            "parity",
-            f"max relative difference {p.max_rel_diff:.1e} against {p.reference}{batches}; "
-            f"the same top-1 on {p.top1_agreement:.0%} of {p.photos} photos",
-        )
-    output.show(table)
-    output.line(str(folder.path))
+def _each(models: Iterable[str]) -> Iterator[str]:
+    """The models named; `-` stands for the lines of standard input."""
+    for model in models:
+        if model != "-":
+            yield model
+            continue
+        for text in sys.stdin:
+            line = text.partition(" #")[0].strip()
+            if line and not line.startswith("#"):
+                yield line

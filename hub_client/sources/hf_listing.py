@@ -1,0 +1,267 @@
+"""What a repository of a Hugging Face hub holds at a commit: asked once, then known.
+
+One request brings every name, size and hash. A commit never changes, so the answer is kept beside
+the store and serves offline; without one, what `hf download` left in the cache says what is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import huggingface_hub as hub
+import msgspec
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    get_session,
+    hf_raise_for_status,
+)
+
+from catalog.disk import replacing, writing
+from catalog.errors import IntegrityError, NetworkError, OfflineError, UnsafeError, UsageError
+from catalog.hf_record import record_of
+from catalog.record import Artifact, Digest, ModelRecord
+from hub_client.archives import leaves_folder
+from hub_client.formats import kind_of
+from hub_client.patience import Patience, Transient
+from hub_client.sources.hf_cache import RepoCache
+from hub_client.sources.hf_errors import RepoFile, explained
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_TIMEOUT_S = 30.0
+_HUGE = 50_000  # at so many a hub may have stopped to list them in one answer
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a repository: in git itself, or in LFS and then known by its SHA-256."""
+
+    path: str
+    size_bytes: int
+    etag: str  # SHA-256 or git's SHA-1, by its length
+
+    @property
+    def digest(self) -> Digest:
+        """What its bytes are checked against."""
+        is_sha256 = SHA256.fullmatch(self.etag)
+        return Digest(algorithm="sha256" if is_sha256 else "git-sha1", value=self.etag)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A repository at one commit."""
+
+    repo: str
+    commit: str
+    entries: dict[str, Entry]
+    said: dict[str, Any]  # what the hub says of it besides
+
+    @property
+    def gated(self) -> bool:
+        """Whether its files are given only to those who accepted its terms."""
+        return bool(self.said.get("gated"))
+
+    def artifacts(self, repo_url: str) -> tuple[Artifact, ...]:
+        """The files as artifacts at ``repo_url``, an address without a revision."""
+        prefix = f"{repo_url}@{self.commit}!"
+        return tuple(_artifact(e, prefix, gated=self.gated) for e in self.entries.values())
+
+    def record(self, endpoint: str) -> ModelRecord:
+        """What the hub says of the model, without artifacts."""
+        plain = ModelRecord(
+            uid=f"hf/{self.repo}", hf_hub_id=self.repo, origin_url=f"{endpoint}/{self.repo}"
+        )
+        if not self.said.get("id"):  # known from the cache alone
+            return plain
+        try:
+            found = record_of(self.said, endpoint)
+        except UsageError:  # it is pulled all the same
+            return plain
+        return msgspec.structs.replace(found, uid=plain.uid, artifacts=())
+
+
+@dataclass(frozen=True)
+class Listings:
+    """The listings of one hub, kept in ``folder``."""
+
+    endpoint: str
+    token: str | None
+    folder: Path
+
+    def at(self, file: RepoFile, cache: RepoCache, *, offline: bool) -> Listing:
+        """The listing of the repository and revision that ``file`` is of.
+
+        Raises:
+            OfflineError: it was ruled out to ask, and neither we nor the cache know.
+            UnsafeError, IntegrityError: what the hub says cannot be.
+            NotFoundError, AccessError, NetworkError: it cannot be had.
+        """
+        repo, revision = file.repo, file.revision
+        commit = revision if COMMIT.fullmatch(revision) else None
+        if offline and commit is None:
+            commit = cache.commit_of(revision)
+        if commit is not None:
+            kept = self._kept(repo, commit)
+            if kept is not None:
+                return kept
+        if offline:
+            seen = _seen(cache.entries(commit)) if commit is not None else {}
+            if commit is None or not seen:
+                raise OfflineError(
+                    f"what {repo} holds at {revision} is not known here, and the network was "
+                    "ruled out",
+                    hint="run it once without --offline",
+                )
+            return Listing(repo, commit, seen, {})
+        said = Patience(tries=3).run(lambda: self._ask(file))
+        listing = _read(repo, said)
+        if commit is not None and listing.commit != commit:
+            raise IntegrityError(f"{repo} answers for {listing.commit}, asked for {commit}")
+        if self._kept(repo, listing.commit) is not None:
+            return listing
+        place = self._file(repo, listing.commit)
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place) as stream:
+            stream.write(msgspec.json.encode(said))
+        return listing
+
+    def _ask(self, file: RepoFile) -> dict[str, Any]:
+        """The hub's own answer, with all files in it."""
+        url = f"{self.endpoint}/api/models/{file.repo}/revision/{quote(file.revision, safe='')}"
+        try:
+            with explained(file):
+                response = get_session().get(
+                    url,
+                    params={"blobs": True},
+                    headers=headers_of(self.token),
+                    timeout=_TIMEOUT_S,
+                    follow_redirects=True,
+                )
+                hf_raise_for_status(response)
+                said = response.json()
+                if isinstance(said, dict) and len(said.get("siblings") or ()) >= _HUGE:
+                    said["siblings"] = self._tree(file.repo, str(said.get("sha")))
+        except OfflineError:
+            raise
+        except NetworkError as error:
+            raise Transient(error) from error
+        if not isinstance(said, dict) or not isinstance(said.get("siblings"), list):
+            raise NetworkError(
+                f"{self.endpoint} does not answer as a Hugging Face hub does",
+                hint="look at HF_ENDPOINT",
+            )
+        return said
+
+    def _tree(self, repo: str, commit: str) -> list[dict[str, Any]]:
+        """The same list in pages, as `siblings` would have it."""
+        api = hub.HfApi(endpoint=self.endpoint, token=self.token or False)
+        return [
+            {
+                "rfilename": item.path,
+                "size": item.size,
+                "blobId": item.blob_id,
+                "lfs": {"sha256": item.lfs.sha256, "size": item.lfs.size} if item.lfs else None,
+            }
+            for item in api.list_repo_tree(repo, revision=commit, recursive=True)
+            if isinstance(item, hub.hf_api.RepoFile)
+        ]
+
+    def _file(self, repo: str, commit: str) -> Path:
+        return self.folder / repo.replace("/", "--") / f"{commit}.json"
+
+    def _kept(self, repo: str, commit: str) -> Listing | None:
+        try:
+            said = msgspec.json.decode(self._file(repo, commit).read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.DecodeError):
+            return None
+        return _read(repo, said) if said.get("sha") == commit else None
+
+
+def headers_of(token: str | None) -> dict[str, str]:
+    """What tells a hub who asks.
+
+    Not `build_hf_headers`: that asks the hub for a list of programs first, to say what we are.
+    """
+    known = {"Authorization": f"Bearer {token}"} if token else {}
+    return {"User-Agent": "tlhub", **known}
+
+
+def _artifact(entry: Entry, prefix: str, *, gated: bool) -> Artifact:
+    kind = kind_of(entry.path)
+    return Artifact(
+        path=entry.path,
+        format=kind.format,
+        urls=(prefix + entry.path,),
+        precision=kind.precision if kind.is_weights else None,
+        size_bytes=entry.size_bytes,
+        digest=entry.digest,
+        safe=kind.safe,
+        status="gated" if gated else None,
+    )
+
+
+def _read(repo: str, said: dict[str, Any]) -> Listing:
+    """The hub's answer as a listing, each file with a place inside the repository.
+
+    Raises:
+        UnsafeError: a file has none.
+        IntegrityError: a size or hash is none.
+    """
+    commit = _checked(COMMIT, said.get("sha"), f"the commit of {repo}")
+    entries: dict[str, Entry] = {}
+    for item in said["siblings"]:
+        path = item.get("rfilename") if isinstance(item, dict) else None
+        if not isinstance(path, str) or leaves_folder(path) or _is_odd(path):
+            raise UnsafeError(
+                f"{repo} lists {path!r}, which lies outside of it", hint="do not trust this hub"
+            )
+        if path in entries:
+            raise UnsafeError(f"{repo} lists {path!r} twice", hint="do not trust this hub")
+        lfs = item.get("lfs") or {}
+        size = lfs.get("size", item.get("size"))
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise IntegrityError(f"{repo} says {path} has {size!r} bytes")
+        what = f"the hash of {path} in {repo}"
+        etag = (
+            _checked(SHA256, lfs.get("sha256", lfs.get("oid")), what)
+            if lfs
+            else _checked(COMMIT, item.get("blobId"), what)
+        )
+        entries[path] = Entry(path, size, etag)
+    folders = {parent for path in entries for parent in _parents(path)}
+    both = sorted(folders & set(entries))
+    if both:
+        raise UnsafeError(
+            f"{repo} lists {both[0]!r} as a file and as a folder", hint="do not trust this hub"
+        )
+    return Listing(repo, commit, entries, {k: v for k, v in said.items() if k != "siblings"})
+
+
+def _is_odd(path: str) -> bool:
+    """Whether a path has parts that systems read in different ways."""
+    return "\\" in path or not {"", ".", ".."}.isdisjoint(path.split("/"))
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _checked(pattern: re.Pattern[str], value: object, what: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise IntegrityError(f"{what} is said to be {value!r}", hint="look at HF_ENDPOINT")
+    return value
+
+
+def _seen(files: Iterable[tuple[str, str, int]]) -> dict[str, Entry]:
+    """Files of the cache by the names of their blobs."""
+    return {
+        path: Entry(path, size, etag)
+        for path, etag, size in files
+        if SHA256.fullmatch(etag) or COMMIT.fullmatch(etag)
+    }

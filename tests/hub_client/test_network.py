@@ -1,0 +1,238 @@
+"""How the network is reached: proxies, certificates, connections, headers."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from catalog.errors import AccessError, NetworkError
+from hub_client.network import Http, HttpSettings
+from hub_client.patience import Patience, Transient
+
+
+@pytest.fixture
+def http():
+    http = Http()
+    yield http
+    http.close()
+
+
+def body_by(settings: HttpSettings | None, url: str) -> bytes:
+    with contextlib.closing(Http(settings)) as http:
+        return body_of(http, url)
+
+
+def body_of(http: Http, url: str, **more: object) -> bytes:
+    with http.get(url, **more) as response:
+        return response.read(1 << 20)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of 127.0.0.1 that nobody trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    command += " -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1,DNS:weights.example"
+    both = [*command.split(), "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"]
+    subprocess.run(both, check=True, capture_output=True)
+    return tmp_path / "cert.pem", tmp_path / "key.pem"
+
+
+@pytest.fixture
+def secure(server, certificate):
+    """The server by HTTPS; its URL."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    http = server._http
+    http.socket = context.wrap_socket(http.socket, server_side=True)
+    return server.url().replace("http:", "https:")
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Takes CONNECT to anywhere to one server, and forwards GET."""
+
+    asked: list[tuple[str, str, str | None]]
+    target: int
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_CONNECT(self) -> None:
+        self.asked.append((self.command, self.path, self.headers.get("Proxy-Authorization")))
+        with socket.create_connection(("127.0.0.1", self.target)) as there:
+            self.send_response(200)
+            self.end_headers()
+            pair = [self.connection, there]
+            with contextlib.suppress(OSError):
+                while True:
+                    for ready in select.select(pair, [], [], 5)[0]:
+                        data = ready.recv(65536)
+                        if not data:
+                            return
+                        pair[ready is pair[0]].sendall(data)
+
+    def do_GET(self) -> None:
+        self.asked.append((self.command, self.path, self.headers.get("Proxy-Authorization")))
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"proxy")
+
+
+@pytest.fixture
+def proxy(server, monkeypatch):
+    handler = type("Handler", (Proxy,), {"asked": [], "target": server._http.server_port})
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    proxy.daemon_threads = True
+    threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    handler.url = f"http://me:secret@127.0.0.1:{proxy.server_port}"
+    yield handler
+    proxy.shutdown()
+    proxy.server_close()
+
+
+def test_https_is_checked_against_the_certificates_of_the_environment(
+    server, served, secure, certificate, monkeypatch
+):
+    server.files["/w"] = served(b"body")
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(NetworkError, match="cannot be verified") as caught:
+        body_by(None, f"{secure}/w")
+    assert "SSL_CERT_FILE" in caught.value.hint
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, str(certificate[0]))
+            assert body_by(None, f"{secure}/w") == b"body"
+    assert body_by(HttpSettings(cert=certificate[0]), f"{secure}/w") == b"body"
+    trusting = HttpSettings(trusted_hosts=("127.0.0.1",))
+    assert body_by(trusting, f"{secure}/w") == b"body"
+
+
+def test_https_goes_through_the_proxy_of_the_environment(
+    server, served, secure, certificate, proxy, monkeypatch
+):
+    server.files["/w"] = served(b"body")
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    assert body_by(None, "https://weights.example/w") == b"body"
+    assert proxy.asked == [("CONNECT", "weights.example:443", "Basic bWU6c2VjcmV0")]
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert body_by(None, f"{secure}/w") == b"body"
+    assert len(proxy.asked) == 1
+
+
+def test_http_goes_through_the_proxy_by_whole_addresses(proxy, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy.url)
+    assert body_by(None, "http://weights.example/a%20b?c=d") == b"proxy"
+    [(_, path, authorization)] = proxy.asked
+    assert path == "http://weights.example/a%20b?c=d"
+    assert authorization == "Basic bWU6c2VjcmV0"
+
+
+@pytest.mark.parametrize("url", ["socks5://127.0.0.1:1", "https://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_named(url, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", url)
+    with pytest.raises(NetworkError, match="proxy") as caught:
+        body_by(None, "https://weights.example/w")
+    assert "NO_PROXY" in caught.value.hint
+
+
+def test_one_connection_serves_many_requests_and_an_idle_one_may_be_gone(server, served, http):
+    server.files["/w"] = served(b"body")
+    for _ in range(3):
+        assert body_of(http, server.url("/w")) == b"body"
+    assert len({headers["peer"] for _, _, headers in server.log}) == 1
+    [connection] = next(iter(http._connections._idle.values()))
+    connection.sock.shutdown(socket.SHUT_RDWR)  # as a server that closes what is idle
+    assert body_of(http, server.url("/w")) == b"body"
+
+
+def test_private_headers_stay_with_their_origin(server, other_server, served, http):
+    private = {"Authorization": "Bearer secret", "X-Key": "secret"}
+    there = other_server.url("/w")
+    server.files["/near"] = served(b"near")
+    server.files["/far"] = served(b"", statuses=[302], headers={"Location": there})
+    server.files["/back"] = served(b"", statuses=[302], headers={"Location": "/near"})
+    other_server.files["/w"] = served(b"far")
+    assert body_of(http, server.url("/far"), private=private) == b"far"
+    assert body_of(http, server.url("/back"), private=private) == b"near"
+    assert server.asked("/near", "authorization") == ["Bearer secret"]
+    assert other_server.asked("/w", "authorization") == [None]
+    assert other_server.asked("/w", "x-key") == [None]
+
+
+def test_a_header_that_cannot_be_sent_is_not_shown(server, served, http):
+    server.files["/w"] = served(b"body")
+    with pytest.raises(NetworkError) as caught:
+        body_of(http, server.url("/w"), private={"Authorization": "Bearer s3cret\nX: y"})
+    assert "s3cret" not in caught.value.message
+
+
+def test_a_head_follows_only_on_its_own_origin(server, other_server, served, http):
+    there = other_server.url("/w")
+    server.files["/w"] = served(b"", headers={"Location": there, "X-Repo-Commit": "abc"})
+    server.files["/moved"] = served(b"body", headers={"X-Repo-Commit": "def"})
+    assert http.head(server.url("/moved")).headers.get("x-repo-commit") == "def"
+    assert http.head(server.url("/none")).status == 404
+    assert other_server.log == []
+
+
+def test_retry_after_is_read_as_seconds_and_as_a_date(server, served, http):
+    for value, least, most in (
+        ("7", 7, 7),
+        (email.utils.formatdate(time.time() + 60, usegmt=True), 55, 61),
+        (email.utils.formatdate(time.time() - 3600, usegmt=True), 0, 0),  # a clock that is wrong
+        ("soon", None, None),
+    ):
+        server.files["/w"] = served(b"", statuses=[429], headers={"Retry-After": value})
+        with pytest.raises(Transient) as caught:
+            body_of(http, server.url("/w"))
+        if least is None:
+            assert caught.value.wait_s is None
+        else:
+            assert least <= caught.value.wait_s <= most
+
+
+def test_an_address_that_is_not_ascii_is_escaped_once(server, served, http):
+    server.files["/m%C3%A4%20x"] = served(b"body")
+    for path in ("/mä x", "/m%C3%A4%20x"):
+        assert body_of(http, server.url(path)) == b"body"
+    server.files["/go"] = served(b"", statuses=[302], headers={"Location": "/m%C3%A4%20x"})
+    assert body_of(http, server.url("/go")) == b"body"
+
+
+def test_a_server_that_speaks_no_http_is_said_so(http):
+    with socket.create_server(("127.0.0.1", 0)) as odd:
+
+        def answer() -> None:
+            for _ in range(2):
+                with odd.accept()[0] as connection:
+                    connection.recv(4096)
+                    connection.sendall(b"SSH-2.0-none\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{odd.getsockname()[1]}/w"
+        with pytest.raises(NetworkError, match="broke"):
+            http.read(url, limit_bytes=10, patience=Patience(tries=2, first_wait_s=0.01))
+        thread.join()
+
+
+def test_a_closed_door_is_no_reason_to_ask_again(server, served, http):
+    server.files["/w"] = served(b"", statuses=[401])
+    with pytest.raises(AccessError):
+        body_of(http, server.url("/w"))

@@ -1,0 +1,217 @@
+"""What is kept, pruned, mended and removed: real processes, killed where it hurts."""
+
+from __future__ import annotations
+
+import pytest
+from machine import Machine
+
+from catalog.errors import UsageError
+from tlhub.cli.amounts import bytes_of, seconds_of
+
+
+def named(items: list[dict[str, object]]) -> set[str]:
+    return {str(item["uid"] or item["name"]) for item in items}
+
+
+def test_what_is_kept_is_listed_with_what_needs_it(stocked: Machine) -> None:
+    (folder,) = stocked.put(3, w=b"weights" * 1000)
+    listed = {item["kind"]: item for item in stocked.json("cache", "list")["items"]}
+    assert set(listed) == {"model", "blob", "hf"}
+    assert listed["blob"]["models"] == ["file/w"]
+    assert listed["blob"]["size_bytes"] == 7000
+    assert listed["hf"]["name"] == "hf:acme/tiny"
+    assert listed["hf"]["models"] == ["hf/acme/tiny"]
+    text = stocked("cache", "list")
+    assert "3 d ago" in text
+    assert stocked("cache", "list", "--kind", "blob", "-q").split() == [
+        str(stocked.blob(b"weights" * 1000))
+    ]
+    assert str(folder) in stocked("cache", "list", "-q").split()
+    assert stocked("cache", "path").strip() == str(stocked.home)
+
+
+def test_prune_removes_what_nothing_needs_and_nothing_else(machine: Machine) -> None:
+    (kept,), orphan = machine.put(90, kept=b"kept"), machine.blob(b"orphan")
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_bytes(b"orphan")
+    machine.age(orphan, 1)
+    (machine.home / "tmp").mkdir(exist_ok=True)
+    stale, young = machine.home / "tmp" / "stale.part", machine.home / "tmp" / "young.part"
+    stale.write_bytes(b"half")
+    machine.age(stale, 2)
+    young.write_bytes(b"half")
+    before = {p: p.stat().st_mtime for p in machine.home.rglob("*")}
+    planned = machine.json("cache", "prune", "--dry-run")
+    assert {p: p.stat().st_mtime for p in machine.home.rglob("*")} == before
+    assert "--yes" in machine("cache", "prune", code=2)
+    done = machine.json("cache", "prune", "--yes")
+    assert named(done["removed"]) == named(planned["removed"])
+    assert done["size_bytes"] == len(b"orphan") + len(b"half")
+    assert not orphan.exists()
+    assert not stale.exists()
+    assert young.exists()
+    assert (kept / "kept").read_bytes() == b"kept"
+    assert machine.json("cache", "prune", "--yes")["removed"] == []
+
+
+def test_prune_takes_the_least_recently_used_first(machine: Machine) -> None:
+    bodies = {name: name.encode() * 10_000 for name in ("old", "middle", "new")}
+    for folder, body, days in zip(machine.put(**bodies), bodies.values(), (40, 20, 1), strict=True):
+        machine.age(folder, days)
+        machine.age(machine.blob(body), days)
+    dry = machine.json("cache", "prune", "--older-than", "30d", "--dry-run")
+    assert named(dry["removed"]) == {"file/old", f"sha256:{machine.blob(b'old' * 10_000).name}"}
+    done = machine.json("cache", "prune", "--keep-size", "40kB", "--yes")
+    assert {"file/old", "file/middle"} < named(done["removed"])
+    assert not machine.blob(b"middle" * 10_000).exists()
+    assert machine.blob(b"new" * 10_000).exists()
+    assert "file/new" in machine("cache", "list")
+
+
+def test_what_a_lock_file_names_stays_and_a_broken_one_stops_everything(machine: Machine) -> None:
+    (folder,) = machine.put(90, w=b"weights")
+    machine("lock", "file/w")
+    machine.age(folder, 90)
+    machine.age(machine.blob(b"weights"), 90)
+    other = machine.folder / "elsewhere"
+    other.mkdir()
+    lock, machine.cwd = machine.cwd / "tlhub.lock", other
+    done = machine.json("cache", "prune", "--older-than", "1d", "--keep-size", "0", "--yes")
+    assert done["removed"] == []
+    assert str(lock) in machine("rm", "file/w", code=2)
+    text = lock.read_text()
+    lock.write_text(text.replace("[[model]]", "[[model"))
+    assert str(lock) in machine("cache", "prune", "--older-than", "1d", "--yes", code=2)
+    assert folder.exists()
+    lock.unlink()
+    done = machine.json("cache", "prune", "--older-than", "1d", "--yes")
+    assert "file/w" in named(done["removed"])
+
+
+def test_what_a_running_process_uses_stays_until_it_is_killed(machine: Machine) -> None:
+    machine.put(90, w=b"weights")
+    url = f"{(machine.publisher / 'w').as_uri()}#sha256={machine.blob(b'weights').name}"
+    process = machine.python(
+        f"""
+        import tlhub
+        tlhub.pull({url!r}, format="original")
+        print("ready", flush=True)
+        time.sleep(60)
+        """
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    prune = ("cache", "prune", "--older-than", "0s", "--yes")
+    assert machine.json(*prune)["removed"] == []
+    assert str(process.pid) in machine("rm", "file/w", code=2)
+    process.kill()
+    process.communicate()
+    assert "file/w" in named(machine.json(*prune)["removed"])
+
+
+def test_pulls_and_prunes_at_once_leave_every_pull_whole(machine: Machine) -> None:
+    bodies = {f"w{n}": bytes([n]) * 300_000 for n in range(6)}
+    machine.put(90, **bodies)
+    files = [(machine.publisher / name).as_uri() for name in bodies]
+    program = f"""
+        import tlhub
+        from tlhub import keeping
+        for turn in range(12):
+            if sys.argv[1:] == ["prune"] or turn % 3 == {{}}:
+                keeping.prune(settings, older_than_s=0)
+            else:
+                for url in {files!r}:
+                    folder = tlhub.pull(url, format="original")
+                    folder.verify()
+        """
+    processes = [machine.python(program.format(n)) for n in range(2)]
+    assert [p.wait(60) for p in processes] == [0, 0]
+    for process in processes:
+        process.communicate()
+    machine.whole()
+
+
+def test_a_kill_in_the_middle_of_prune_or_rm_leaves_each_thing_whole_or_gone(
+    machine: Machine,
+) -> None:
+    machine.put(90, **{f"w{n}": bytes([n]) * 1000 for n in range(8)})
+    for at in (3, 6, 9, 14):
+        process = machine.python(
+            f"""
+            seen = []
+            def dying(name, real):
+                def call(*a, **k):
+                    seen.append(name)
+                    if len(seen) == {at}: os.kill(os.getpid(), 9)
+                    return real(*a, **k)
+                return call
+            for name in ("unlink", "rename", "rmdir"):
+                setattr(os, name, dying(name, getattr(os, name)))
+            from tlhub import keeping
+            keeping.prune(settings, older_than_s=DAY)
+            """.replace("DAY", "86400")
+        )
+        assert process.wait(30) == -9
+        process.communicate()
+        machine.whole()
+    machine("cache", "prune", "--older-than", "1d", "--yes")
+    assert list((machine.home / "models").iterdir()) == []
+    assert [p for p in (machine.home / "blobs").rglob("*") if p.is_file()] == []
+
+
+def test_verify_finds_a_flipped_bit_anywhere_and_mends_it(stocked: Machine) -> None:
+    stocked.put(w=b"weights" * 1000)
+    assert stocked.json("cache", "verify")["faults"] == []
+    (onnx,) = (stocked.home / "models").glob("*/model.onnx")
+    (hub,) = (stocked.folder / "hf").rglob("model.safetensors")
+    victims = {onnx: "hf/acme/tiny", hub: "hf:acme/tiny", stocked.blob(b"weights" * 1000): "sha256"}
+    originals = {path: path.read_bytes() for path in victims}
+    for path, body in originals.items():
+        path.write_bytes(body[:3000] + bytes([body[3000] ^ 1]) + body[3001:])
+    said = stocked("cache", "verify", "--offline", code=6)
+    assert all(name in said for name in victims.values())
+    done = stocked.json("cache", "verify")
+    assert [fault["outcome"] for fault in done["faults"]] == ["repaired"] * 3
+    assert {path: path.read_bytes() for path in victims} == originals
+    stocked.whole()
+
+
+def test_what_cannot_be_mended_is_said_and_what_nobody_needs_is_removed(machine: Machine) -> None:
+    machine.put(w=b"weights")
+    (machine.publisher / "w").unlink()
+    machine.blob(b"weights").write_bytes(b"WEIGHTS")
+    orphan = machine.blob(b"orphan")
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_bytes(b"ORPHAN")
+    said = machine("cache", "verify", code=6)
+    assert machine.blob(b"weights").name[:12] in said
+    assert machine.blob(b"weights").read_bytes() == b"WEIGHTS"
+    assert not orphan.exists()
+
+
+def test_rm_keeps_what_another_model_needs_and_refuses_before_it_begins(machine: Machine) -> None:
+    machine.put(a=b"the same", b=b"the same")
+    assert "file/c" in machine("rm", "file/a", "file/c", code=3)
+    assert len(machine.json("cache", "list", "--kind", "model")["items"]) == 2
+    machine("rm", "file/a")
+    assert machine.blob(b"the same").exists()
+    machine("rm", "file/b")
+    assert not machine.blob(b"the same").exists()
+
+
+def test_rm_leaves_the_hugging_face_cache_and_says_so(stocked: Machine) -> None:
+    (cached,) = (stocked.folder / "hf").rglob("model.safetensors")
+    removed = stocked.json("rm", "hf/acme/tiny")["removed"]
+    assert named(removed) == {"hf/acme/tiny"}
+    assert cached.exists()
+    assert list((stocked.home / "models").iterdir()) == []
+
+
+def test_amounts() -> None:
+    assert (seconds_of("30d"), seconds_of("90 min"), seconds_of("0s")) == (30 * 86400, 5400, 0)
+    assert (bytes_of("20GB"), bytes_of("1.5 kB"), bytes_of("0")) == (20_000_000_000, 1500, 0)
+    for wrong in ("30", "d", "-1d", "1y"):
+        with pytest.raises(UsageError, match="duration"):
+            seconds_of(wrong)
+    with pytest.raises(UsageError, match="size"):
+        bytes_of("20 GiBs")
