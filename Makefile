@@ -1,11 +1,14 @@
 # make demo   a virtual environment, tlhub in it, and the main job on real weights and real data
 # make test   the whole test suite;  make check  the linters;  make nightly  the slow matrices too
+# make faults what becomes of downloads when everything goes wrong, into docs/reference/faults.md
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+ROUNDS ?= 500
+SEED   ?= 1
 
-.PHONY: demo test check nightly benchmark clean
+.PHONY: demo test check nightly benchmark faults clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m demo
@@ -24,6 +27,9 @@ nightly: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
+
+faults: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.faults --rounds $(ROUNDS) --seed $(SEED)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

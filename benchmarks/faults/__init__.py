@@ -1,0 +1,1 @@
+"""What becomes of a download when everything goes wrong: tlhub beside other clients."""
