@@ -21,10 +21,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -40,6 +42,9 @@ _PART = re.compile(r"/home/tmp/|/blobs/[^/]*\.|/snapshots/.*/\.|\.new$|tlhub-new
 _RESUMABLE = re.compile(r"(\.part|\.tlhub-part)(\.json)?$")
 _SWEPT = re.compile(r"\.tlhub-own$|part\.json")
 _EVERY = 10  # so many rounds, one with the command itself
+# Starting a process asks how each one ended. That can be read once: who asks second, in another
+# thread at the same time, is told 255.
+_asking = threading.Lock()
 
 
 @dataclass
@@ -246,7 +251,8 @@ class Process:
                 )
         else:
             self._fork = _forks().Process(target=pull, args=(order,))
-            self._fork.start()
+            with _asking:
+                self._fork.start()
 
     def kill(self) -> bool:
         """Whether it was still alive."""
@@ -267,12 +273,13 @@ class Process:
                 return None
         if self._fork is None:
             return None
-        self._fork.join(left_s)
-        code = self._fork.exitcode
-        if code is None:
+        ended = bool(connection.wait([self._fork.sentinel], left_s))
+        if not ended:
             self._fork.kill()
+            connection.wait([self._fork.sentinel])
+        with _asking:
             self._fork.join()
-        return code
+            return self._fork.exitcode if ended else None
 
 
 def play(numbers: Iterable[int], seed: int, *, at_once: int = 1) -> Tally:

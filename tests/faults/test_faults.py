@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from multiprocessing import connection, forkserver
+from pathlib import Path
+
 import pytest
 
 from benchmarks.faults import clients, report, rounds, rows
 from benchmarks.faults.rows import Row
+from benchmarks.faults.worker import Order
 
 QUICK = (
     "right length, one bit flipped",
@@ -39,6 +45,27 @@ def test_random_rounds_leave_no_wrong_file_and_succeed_in_the_end() -> None:
     assert tally.rounds == 12
     assert tally.kills
     assert tally.faults > 12
+
+
+def test_how_a_process_ended_is_known_while_another_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = "http://127.0.0.1:1"
+    order = Order(f"{nobody}/x#sha256={'0' * 64}", nobody, tmp_path)
+    process = rounds.Process(order, whole=False)
+    connection.wait([process._fork.sentinel])
+    read = forkserver.read_signed
+
+    def slowly(descriptor: int) -> int:
+        time.sleep(0.2)
+        return read(descriptor)
+
+    monkeypatch.setattr(forkserver, "read_signed", slowly)
+    other = threading.Thread(target=lambda: rounds.Process(order, whole=False).wait())
+    other.start()  # it asks how every process ended
+    time.sleep(0.1)
+    assert process.wait() == 5
+    other.join()
 
 
 @pytest.mark.slow
