@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import tantivy
 
-from catalog.families import WELL_KNOWN
+from catalog.phrases import SAID_BY_NAME
 from catalog.record import ModelRecord, encode
-from catalog.synonyms import CALLED, SAID_BY_NAME, STEMS
+from catalog.synonyms import STEMS
 from catalog.tasks import TASKS
+from catalog.well_known import CALLED, WELL_KNOWN
 from catalog.words import compact, tokens, words
 
 # Raise it when the fields below or what goes into them change.

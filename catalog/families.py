@@ -93,21 +93,6 @@ _MOBILE = frozenset(
     ]
 )
 
-# What people mean when they name no more than a family, in timm's and torchvision's spelling.
-WELL_KNOWN = frozenset(
-    """
-    alexnet convnext_tiny convnextv2_tiny deeplabv3_resnet50 deit_small_patch16_224 densenet121
-    efficientnet_b0 efficientnet_v2_s fasterrcnn_resnet50_fpn fcn_resnet50 ghostnet_100 googlenet
-    inception_v3 keypointrcnn_resnet50_fpn legacy_xception maskrcnn_resnet50_fpn maxvit_t
-    mobilenet_v2 mobilenet_v3_large mobilenet_v3_small mobilenetv2_100 mobilenetv3_large_100
-    mobilenetv3_small_100 mobilenetv4_conv_small mobilevit_s r3d_18 regnety_032 repvgg_a0
-    resnet101 resnet18 resnet50 resnext50_32x4d
-    shufflenet_v2_x1_0 squeezenet1_1 swin_t swin_tiny_patch4_window7_224 tf_efficientnet_lite0
-    vgg16 vit_b_16 vit_base_patch16_224 vit_base_patch14_dinov2 vit_small_patch14_dinov2
-    wide_resnet50_2
-    """.split()  # noqa: SIM905  (one name a line would be no easier to read)
-)
-
 
 def family_of(architecture: str) -> str:
     """The family of an architecture as timm or torchvision spell it: ``tf_efficientnet_lite0``."""

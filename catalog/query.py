@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from catalog.errors import UsageError
+from catalog.languages import LANGUAGES
 from catalog.record import Modality
-from catalog.synonyms import LANGUAGES
 from catalog.tasks import TASKS
 
 MAX_RESULTS = 10_000

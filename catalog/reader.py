@@ -9,17 +9,11 @@ import tantivy
 from tantivy import FieldType, Occur, Query
 
 from catalog.document import COLUMNS, LAST_STEP, STEPPED, column, step, words_of
+from catalog.languages import LANGUAGES
+from catalog.phrases import LONGEST_PHRASE, TASK_PHRASES
 from catalog.query import Range
 from catalog.record import ModelRecord, decode
-from catalog.synonyms import (
-    ARTICLES,
-    LANGUAGES,
-    LONGEST_PHRASE,
-    STOP_WORDS,
-    TASK_PHRASES,
-    WORD_SYNONYMS,
-    singular,
-)
+from catalog.synonyms import ARTICLES, STOP_WORDS, WORD_SYNONYMS, singular
 from catalog.words import compact, parts, words
 
 _CANDIDATES = 50

@@ -9,7 +9,7 @@ from catalog import snapshot
 from catalog.errors import NotFoundError, UsageError
 from catalog.record import ModelRecord
 from catalog.search import Catalog
-from catalog.synonyms import CALLED
+from catalog.well_known import CALLED
 
 HITS = [
     ("resnet50", "timm/resnet50.a1_in1k"),
