@@ -7,7 +7,7 @@ import re
 from hub_client.network import Response, split_credentials
 from hub_client.partial import Origin
 from hub_client.spans import Span
-from hub_client.transfer import Wish, length_of
+from hub_client.transfer import Wish
 
 OK, PARTIAL_CONTENT = 200, 206
 
@@ -21,7 +21,7 @@ def described(response: Response, wish: Wish) -> Origin:
         url=split_credentials(wish.url)[0],
         etag=etag if etag.startswith('"') else None,  # a weak one proves nothing about bytes
         last_modified=response.headers.get("last-modified"),
-        size_bytes=length_of(response),
+        size_bytes=response.length_bytes,
     )
 
 

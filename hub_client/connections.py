@@ -7,10 +7,14 @@ and receives a body straight into a buffer (docs/decisions/0007-one-http-stack.m
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
+import io
 import os
+import socket
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +31,7 @@ URL_SAFE = "%/:=&?~#+!$,;'@()*[]"  # what a URL may hold besides letters, digits
 _PORTS = {"http": 80, "https": 443}
 _NO_FILE = 300  # and above: redirects and refusals
 _LITTLE_BYTES = 64 << 10  # read to its end, so that the connection can be used again
+_LITTLE_S = 1.0  # no longer than that, however: a new connection would be made by then
 _KEPT = 16  # idle connections in all
 
 
@@ -42,7 +47,7 @@ class HttpSettings:
     client_cert: Path | None = None
     trusted_hosts: tuple[str, ...] = ()  # whose certificate is not checked
     credentials: Mapping[str, str] = field(default_factory=dict)
-    timeout_s: float = 30.0  # without a byte
+    timeout_s: float = 30.0  # without a byte, and for all of the head of an answer
     connections: int = 8  # at once, for all files of a job
 
 
@@ -54,8 +59,44 @@ class ConnectError(Exception):
         self.reason = reason
 
 
+class _Lines(io.BufferedReader):
+    """A stream whose lines have to come in time: one byte now and then is no answer."""
+
+    def __init__(self, raw: io.RawIOBase, limit_s: float | None) -> None:
+        super().__init__(raw)
+        self._limit_s = limit_s
+        self.until: float | None = None  # by the monotonic clock, for all lines together
+
+    def deadline(self) -> float | None:
+        """When a line that is begun now has to be here."""
+        return None if self._limit_s is None else time.monotonic() + self._limit_s
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        until, line = self.until or self.deadline(), b""
+        while size is None or size < 0 or len(line) < size:
+            ahead = self.peek(1)
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError("timed out")
+            wanted = ahead.find(b"\n") + 1 or len(ahead)
+            line += self.read(wanted if size is None or size < 0 else min(wanted, size - len(line)))
+            if not ahead or line.endswith(b"\n"):
+                break
+        return line
+
+
 class RawResponse(http.client.HTTPResponse):
     """A response that is read into a buffer as its bytes come, without a copy."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self._lines = _Lines(self.fp.detach(), sock.gettimeout())
+        self.fp = self._lines
+
+    def begin(self) -> None:
+        """Read the head of the answer."""
+        self._lines.until = self._lines.deadline()
+        super().begin()
+        self._lines.until = None
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
         """Fill ``buffer`` with what is here, or what comes next; 0 at the end."""
@@ -133,11 +174,8 @@ class Connections:
     ) -> None:
         """Keep the connection, if all of the response was read, or little is left of no use."""
         little = response.status >= _NO_FILE and (response.length or _LITTLE_BYTES) < _LITTLE_BYTES
-        try:
-            if little and not response.isclosed():
-                response.read()
-        except (OSError, http.client.HTTPException):
-            connection.close()
+        if little and not response.isclosed() and connection.sock is not None:
+            _read_out(response, connection.sock)
         parts = urlsplit(url)
         if response.isclosed() and connection.sock is not None:
             with self._lock:
@@ -198,6 +236,16 @@ class Connections:
             except OSError as error:
                 raise TlhubError(f"{self._settings.client_cert} cannot be read") from error
         return context
+
+
+def _read_out(response: RawResponse, sock: socket.socket) -> None:
+    """Read the rest of the body, if it comes soon."""
+    timeout, until, buffer = sock.gettimeout(), time.monotonic() + _LITTLE_S, bytearray(4096)
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        sock.settimeout(_LITTLE_S)
+        while time.monotonic() < until and response.readinto1(buffer):
+            pass
+        sock.settimeout(timeout)
 
 
 def _connect(connection: http.client.HTTPConnection) -> None:

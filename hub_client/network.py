@@ -52,7 +52,9 @@ log = logging.getLogger(__name__)
 
 _MAX_REDIRECTS = 10
 _LONGEST_WAIT_S = 120.0  # a server that asks for more is not waited for
+_BUFFER_BYTES = 64 << 10
 _RANGE_NOT_SATISFIABLE = 416
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TRY_LATER = {408, 425, 429, 500, 502, 503, 504, 507, 509}
 
@@ -71,15 +73,30 @@ class Response:
         self._connection = connection
         self._proxy = proxy
 
+    @property
+    def length_bytes(self) -> int | None:
+        """How many bytes the body has, by its head."""
+        length = self.headers.get("content-length", "").strip()
+        chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
+        return int(length) if _LENGTH.fullmatch(length) and not chunked else None
+
     def readinto(self, buffer: memoryview) -> int:
         """How many bytes were put into ``buffer``: what is here or comes next; 0 at the end."""
         with _explaining(self.url, self._proxy):
             return self._raw.readinto1(buffer)
 
-    def read(self, limit_bytes: int) -> bytes:
-        """The whole body; no more than one byte over ``limit_bytes`` of it."""
-        with _explaining(self.url, self._proxy):
-            return self._raw.read(limit_bytes + 1)
+    def read(self, limit_bytes: int, patience: Patience | None = None) -> bytes:
+        """The whole body; no more than one byte over ``limit_bytes`` of it.
+
+        Raises:
+            Transient: the line broke, or is slower than ``patience`` allows.
+        """
+        floor, body = (patience or Patience()).floor(redact(self.url)), bytearray()
+        buffer = memoryview(bytearray(min(limit_bytes + 1, _BUFFER_BYTES)))
+        while count := self.readinto(buffer[: limit_bytes + 1 - len(body)]):
+            body += buffer[:count]
+            floor.check(count)
+        return bytes(body)
 
     def cut(self) -> None:
         """End it from another thread: its reader gets an error, or the end."""
@@ -164,11 +181,10 @@ class Http:
 
         def attempt() -> tuple[bytes, str, str]:
             with self.get(url, headers, private=private) as response:
-                body = response.read(limit_bytes)
+                body = response.read(limit_bytes, patience)
                 if len(body) > limit_bytes:
                     raise IntegrityError(f"{redact(url)} is longer than {limit_bytes} bytes")
-                announced = response.headers.get("content-length", "")
-                if announced.isdigit() and int(announced) != len(body):
+                if response.length_bytes not in {None, len(body)}:
                     raise Transient(NetworkError(f"{redact(url)} ended after {len(body)} bytes"))
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 return body, kind, response.url
@@ -315,10 +331,9 @@ def _retry_after(value: str | None) -> float | None:
     if value.strip().isdecimal():
         return float(value)
     try:
-        then = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):  # the latter for a day that no clock has
         return None
-    return max(0.0, then.timestamp() - time.time())
 
 
 @contextlib.contextmanager

@@ -42,6 +42,10 @@ class Patience:
     slowest_bytes_s: float = 1000.0  # a line that brings less than this for `slow_s` has stalled
     slow_s: float = 30.0
 
+    def floor(self, what: str) -> Floor:
+        """Watches a line that brings ``what``."""
+        return Floor(what, self.slowest_bytes_s, self.slow_s)
+
     def run(self, attempt: Callable[[], _T], reached: Callable[[], int] = lambda: 0) -> _T:
         """What ``attempt`` returns, once it does; ``reached`` says how many bytes are here."""
         failures, best = 0, reached()
@@ -59,3 +63,22 @@ class Patience:
                 wait = max(wait, failure.wait_s or 0.0)
                 log.info("%s; trying again in %.1f s", failure, wait)
                 time.sleep(wait)
+
+
+class Floor:
+    """Gives up a line that goes on, but brings next to nothing."""
+
+    def __init__(self, what: str, slowest_bytes_s: float, slow_s: float) -> None:
+        self._what, self._slowest_bytes_s, self._slow_s = what, slowest_bytes_s, slow_s
+        self._began, self._bytes = time.monotonic(), 0
+
+    def check(self, count: int) -> None:
+        """Take note of bytes; a `Transient` where they are too few for the time."""
+        self._bytes += count
+        lasted = time.monotonic() - self._began
+        if lasted < self._slow_s:
+            return
+        if self._bytes < self._slowest_bytes_s * lasted:
+            said = f"{self._what} sent {self._bytes} bytes in {lasted:.0f} s"
+            raise Transient(NetworkError(said, hint="run it again: it goes on where it stopped"))
+        self._began, self._bytes = time.monotonic(), 0

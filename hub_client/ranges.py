@@ -24,7 +24,7 @@ from hub_client.partial import Partial
 from hub_client.patience import Patience, Transient
 from hub_client.progress import Progress
 from hub_client.spans import Span, Spans
-from hub_client.transfer import Wish, length_of, refuse_encoding, refuse_size
+from hub_client.transfer import Wish, refuse_encoding, refuse_size
 
 log = logging.getLogger(__name__)
 
@@ -149,14 +149,15 @@ class Round:
         part = self._part
         if response.status == OK:
             part.restart(described(response, self._wish))
-            self._total = length_of(response)
+            self._total = response.length_bytes
             span = Span(0, self._total)
             self._spans.replace(span)
             return span
         if part.origin is None or not continues(response, span, part.origin):
             part.restart(None)
-            said = f"{redact(self._wish.url)} sent a range that was not asked for"
-            raise Transient(NetworkError(said))
+            sent = response.status == PARTIAL_CONTENT
+            said = "sent a range that was not asked for" if sent else f"answered {response.status}"
+            raise Transient(NetworkError(f"{redact(self._wish.url)} {said}"))
         part.resumed = True
         if self._total is None:
             self._total = span.end = total_of(response)
@@ -223,7 +224,7 @@ class Round:
     def _receive(self, response: Response, span: Span, *, leader: bool) -> None:
         """Write what comes until ``span`` is done."""
         part, expected = self._part, self._wish.size_bytes
-        floor = _Floor(self._patience, response.url)
+        floor = self._patience.floor(redact(response.url))
         with self._cut_when_stopped(response):
             buffer = part.buffer()
             while span.end is None or span.left > 0:
@@ -329,25 +330,6 @@ class Round:
         if origin is not None and origin.validator is not None:
             headers["If-Range"] = origin.validator
         return headers
-
-
-class _Floor:
-    """Gives up a line that goes on, but brings next to nothing."""
-
-    def __init__(self, patience: Patience, url: str) -> None:
-        self._patience, self._url = patience, url
-        self._began, self._bytes = time.monotonic(), 0
-
-    def check(self, count: int) -> None:
-        """Take note of bytes; a `Transient` where they are too few for the time."""
-        self._bytes += count
-        lasted = time.monotonic() - self._began
-        if lasted < self._patience.slow_s:
-            return
-        if self._bytes < self._patience.slowest_bytes_s * lasted:
-            said = f"{redact(self._url)} sent {self._bytes} bytes in {lasted:.0f} s"
-            raise Transient(NetworkError(said, hint="run it again: it goes on where it stopped"))
-        self._began, self._bytes = time.monotonic(), 0
 
 
 def _fill(response: Response, room: memoryview) -> tuple[int, bool]:

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalog.disk import writing
-from catalog.errors import IntegrityError, NetworkError, StorageError
+from catalog.errors import (
+    AccessError,
+    IntegrityError,
+    NetworkError,
+    NotFoundError,
+    StorageError,
+)
 from catalog.record import Digest
 from hub_client.digests import GitSha1, Hasher
 from hub_client.network import Http, Response, redact, split_credentials
@@ -101,9 +107,9 @@ def download_small(wish: Wish, partial: Path, http: Http, *, patience: Patience)
     def attempt() -> bytes:
         with http.get(wish.url, private=wish.headers) as response:
             refuse_encoding(response, wish)
-            announced = length_of(response)
+            announced = response.length_bytes
             refuse_size(announced, wish, "announces")
-            body = response.read(size)
+            body = response.read(size, patience)
         if announced is not None and len(body) < announced:
             raise Transient(NetworkError(f"{redact(wish.url)} ended after {len(body)} bytes"))
         refuse_size(len(body), wish, "sent")
@@ -154,16 +160,13 @@ def _download(
     except (IntegrityError, StorageError):
         part.discard()
         raise
+    except (NetworkError, NotFoundError, AccessError):
+        if not part.size_bytes:  # nothing to go on from
+            part.discard()
+        raise
     finally:
         with contextlib.suppress(StorageError):  # what matters was raised before, or is flushed
             part.close()
-
-
-def length_of(response: Response) -> int | None:
-    """How many bytes the body has, by its head."""
-    length = response.headers.get("content-length", "")
-    chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
-    return int(length) if length.isdecimal() and not chunked else None
 
 
 def refuse_encoding(response: Response, wish: Wish) -> None:

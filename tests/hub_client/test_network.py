@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import itertools
 import select
 import shutil
 import socket
@@ -15,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from catalog.errors import AccessError, NetworkError
+from catalog.errors import AccessError, NetworkError, NotFoundError
 from hub_client.network import Http, HttpSettings
 from hub_client.patience import Patience, Transient
 
@@ -35,6 +36,29 @@ def body_by(settings: HttpSettings | None, url: str) -> bytes:
 def body_of(http: Http, url: str, **more: object) -> bytes:
     with http.get(url, **more) as response:
         return response.read(1 << 20)
+
+
+@pytest.fixture
+def by_hand():
+    """Make a server that sends what it is told to a request, byte by byte as it comes."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*pieces, pause_s=0.0):
+            def serve():
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection, _ = listener.accept()
+                        with connection, contextlib.suppress(OSError):
+                            connection.recv(65536)
+                            for piece in itertools.chain.from_iterable(pieces):
+                                connection.sendall(piece)
+                                time.sleep(pause_s)
+
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            threading.Thread(target=serve, daemon=True).start()
+            return f"http://127.0.0.1:{listener.getsockname()[1]}/w"
+
+        yield start
 
 
 @pytest.fixture
@@ -236,3 +260,52 @@ def test_a_closed_door_is_no_reason_to_ask_again(server, served, http):
     server.files["/w"] = served(b"", statuses=[401])
     with pytest.raises(AccessError):
         body_of(http, server.url("/w"))
+
+
+def _slowly(text):
+    return (bytes([byte]) for byte in text)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([_slowly(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 99)], id="headers"),
+        pytest.param([itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n")], id="interim answers"),
+        pytest.param(
+            [[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"], itertools.repeat(b"0")],
+            id="the length of a chunk",
+        ),
+    ],
+)
+def test_an_answer_of_one_byte_now_and_then_is_given_up(by_hand, pieces):
+    url = by_hand(*pieces, pause_s=0.02)
+    began = time.monotonic()
+    with pytest.raises(Transient, match="nothing for too long"):
+        body_by(HttpSettings(timeout_s=0.3), url)
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_small_document_that_trickles_is_given_up(by_hand):
+    head = [b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n"]
+    url = by_hand(head, itertools.repeat(b"x", 200), pause_s=0.02)
+    patience = Patience(tries=1, slow_s=0.3)
+    with (
+        contextlib.closing(Http()) as http,
+        pytest.raises(NetworkError, match=r"sent \d+ bytes in 0 s"),
+    ):
+        http.read(url, limit_bytes=4000, patience=patience)
+
+
+def test_the_body_of_a_refusal_is_not_waited_for(by_hand):
+    head = [b"HTTP/1.1 404 Not Found\r\nContent-Length: 3000\r\n\r\n"]
+    url = by_hand(head, itertools.repeat(b"x", 3000), pause_s=0.02)
+    began = time.monotonic()
+    with pytest.raises(NotFoundError):
+        body_by(None, url)
+    assert time.monotonic() - began < 5
+
+
+def test_a_length_of_thousands_of_digits_is_none(by_hand):
+    url = by_hand([b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc"])
+    with contextlib.closing(Http()) as http:
+        assert http.read(url, limit_bytes=10)[0] == b"abc"

@@ -292,3 +292,12 @@ def test_room_is_looked_for_before_the_first_byte(server, served, data, get, mon
     with pytest.raises(StorageError, match=r"1\.0 MB free, 3\.0 MB are needed"):
         get(server.url("/w"), digest_of(data))
     assert nothing_left(get.partial)
+
+
+@pytest.mark.parametrize("status", [204, 206, 416])
+def test_an_answer_without_the_file_leaves_nothing(server, served, data, get, status):
+    server.files["/w"] = served(data, statuses=[status] * 8)
+    said = "not asked for" if status == 206 else f"answered {status}"
+    with pytest.raises(NetworkError, match=said):
+        get(server.url("/w"), digest_of(data))
+    assert nothing_left(get.partial)
