@@ -29,6 +29,7 @@ from hub_client.formats import kind_of
 from hub_client.patience import Patience, Transient
 from hub_client.sources.hf_cache import RepoCache
 from hub_client.sources.hf_errors import RepoFile, explained
+from hub_client.sources.single import CONTROL
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -217,9 +218,9 @@ def _read(repo: str, said: dict[str, Any]) -> Listing:
     for item in said["siblings"]:
         path = item.get("rfilename") if isinstance(item, dict) else None
         if not isinstance(path, str) or leaves_folder(path) or _is_odd(path):
-            raise UnsafeError(
-                f"{repo} lists {path!r}, which lies outside of it", hint="do not trust this hub"
-            )
+            odd = isinstance(path, str) and CONTROL.search(path)
+            fault = "has characters that no name should have" if odd else "lies outside of it"
+            raise UnsafeError(f"{repo} lists {path!r}, which {fault}", hint="do not trust this hub")
         if path in entries:
             raise UnsafeError(f"{repo} lists {path!r} twice", hint="do not trust this hub")
         lfs = item.get("lfs") or {}
@@ -243,8 +244,12 @@ def _read(repo: str, said: dict[str, Any]) -> Listing:
 
 
 def _is_odd(path: str) -> bool:
-    """Whether a path has parts that systems read in different ways."""
-    return "\\" in path or not {"", ".", ".."}.isdisjoint(path.split("/"))
+    """Whether a path has parts that systems read in different ways, or that a terminal obeys."""
+    return (
+        "\\" in path
+        or bool(CONTROL.search(path))
+        or not {"", ".", ".."}.isdisjoint(path.split("/"))
+    )
 
 
 def _parents(path: str) -> list[str]:

@@ -11,15 +11,17 @@ from hub_client.archives import leaves_folder
 from hub_client.formats import kind_of
 from hub_client.transfer import Wish
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what could steer a terminal, or break a line
+
 
 def single(name: str, url: str, digest: Digest | None, size_bytes: int | None = None) -> Artifact:
     """A file that stands alone, by the last part of its name.
 
     Raises:
-        UsageError: it has none.
+        UsageError: it has none, or one that no file should have.
     """
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    if not last or leaves_folder(last):
+    if not last or leaves_folder(last) or CONTROL.search(last):
         raise UsageError(f"{url} names no file")
     kind = kind_of(last)
     return Artifact(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import socket
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -48,16 +49,33 @@ def _made(tmp_path: Path) -> list[str]:
     return [path.name for path in models.iterdir()] if models.exists() else []
 
 
-@pytest.mark.parametrize("name", ["../../evil.bin", "/tmp/evil.bin", "..\\evil.bin"])
+@pytest.mark.parametrize("name", ["../../evil.bin", "/tmp/evil.bin", "..\\evil.bin", "evil\x1b[2J"])
 def test_a_listing_that_leads_out_is_refused(pull, hub, tmp_path, name):
     hub.put("a/b", {"config.json": CONFIG, "model.safetensors": b"x" * 100})
     hub.siblings = lambda items: [*items, {**items[-1], "rfilename": name}]
     done = pull("--format", "original")
     assert done.returncode == 6, done.stderr
-    assert "outside" in done.stderr
+    assert ("characters" if "\x1b" in name else "outside") in done.stderr
+    assert name.isprintable() or name not in done.stderr
     assert not _made(tmp_path)
     assert not list(tmp_path.rglob("*evil*"))
     assert not hub.asked("/resolve/")
+
+
+def test_what_a_server_says_does_not_steer_the_terminal(tlhub: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 404 \x1b[2J\x9b31m\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/w.bin"
+        done = tlhub("pull", url, env={"TLHUB_HOME": str(tmp_path / "home")})
+    assert done.returncode == 3
+    assert r"answered 404 \x1b[2J\x9b31m" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,12 @@ def emit(value: Any) -> None:
 
 def note(text: str) -> None:
     """Print a hint or a warning to stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(shown(text) + "\n")
+
+
+def shown(text: str) -> str:
+    """The text without what could steer a terminal: servers and files chose some of it."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def confirm(question: str) -> bool:
@@ -82,9 +87,9 @@ def fail(error: TlhubError, *, as_json: bool) -> None:
     err = console(sys.stderr)
     from rich.text import Text
 
-    err.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "bold red"), shown(error.message)), soft_wrap=True)
     if error.hint:
-        err.print(Text.assemble(("next: ", "bold"), error.hint), soft_wrap=True)
+        err.print(Text.assemble(("next: ", "bold"), shown(error.hint)), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -208,7 +213,7 @@ def prepare(*, as_json: bool) -> None:
 
 class _Plain(logging.Formatter):
     def format(self, entry: logging.LogRecord) -> str:
-        return f"{entry.levelname.lower()}: {entry.getMessage()}"
+        return shown(f"{entry.levelname.lower()}: {entry.getMessage()}")
 
 
 class _Json(logging.Formatter):
