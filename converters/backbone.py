@@ -4,31 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
-from catalog.record import ModelRecord, Preprocess
-from converters import preprocess
-from converters.interface import EMBEDDING, LOGITS
+from catalog.record import ModelRecord
+from converters.interface import EMBEDDING, LOGITS, PIXEL_VALUES
 
-OUTPUTS = (LOGITS, EMBEDDING)
+if TYPE_CHECKING:
+    import onnx
+
+Given = Mapping[str, NDArray[Any]]  # what a graph is given, by the names of its inputs
+Outputs = dict[str, NDArray[np.float32]]
 
 
-class ImageClassifier(torch.nn.Module):
-    """A network of some framework, with two outputs.
+class Network(torch.nn.Module):
+    """A module of some framework, with named inputs and outputs.
+
+    ``forward`` takes one tensor for each of ``inputs`` and returns a tuple of one for each of
+    ``outputs``, each with the batch first. ``model`` is the framework's own module, untouched.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+class ImageClassifier(Network):
+    """An image classifier with two outputs.
 
     ``forward`` takes ``pixel_values`` float32 (N, 3, H, W) and returns ``logits`` (N, classes) and
     ``embedding`` (N, features): what the classifier, ``head``, is given (pooled where it is given
-    a map). ``model`` is the framework's own module, untouched.
+    a map).
     """
 
+    inputs = (PIXEL_VALUES,)
+    outputs = (LOGITS, EMBEDDING)
+
     def __init__(self, model: torch.nn.Module, head: str) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.head = head
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,50 +65,68 @@ class ImageClassifier(torch.nn.Module):
         return logits, embedding.mean((2, 3)) if embedding.ndim == 4 else embedding
 
 
+class Front(Protocol):
+    """What lies between what a graph is given and the tensors of its network."""
+
+    @property
+    def dynamic(self) -> tuple[dict[int, str], ...]:
+        """Of each tensor of the network: which axes vary, and what that is called."""
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Tensors to trace the network with, of a batch of two: one would be taken for a constant.
+
+        In what varies else they differ from each other by size.
+        """
+
+    def tensors(self, given: Given) -> tuple[torch.Tensor, ...]:
+        """The network's tensors, made by the framework's own means of what the graph is given."""
+
+    def samples(self) -> list[Any]:
+        """Real things that ship with what is installed: photos, or sentences."""
+
+    def exact(self, samples: Sequence[Any]) -> dict[str, Given]:
+        """Batches of 1, 2 and 5 and more, for which both sides compute the same to rounding."""
+
+    def real(self, samples: Sequence[Any]) -> dict[str, Given]:
+        """Each sample as a user gives it, where the way to the tensors is in the graph."""
+
+    def attach(self, model: onnx.ModelProto) -> None:
+        """Put the way from what the graph is given to the network's tensors into it."""
+
+    def description(self) -> dict[str, Any]:
+        """What is done to what the graph is given, for whoever reads its metadata."""
+
+
 @dataclass(frozen=True)
 class TorchBackbone:
     """Weights in their own framework, in evaluation mode on the CPU."""
 
-    module: ImageClassifier
+    module: Network
     record: ModelRecord
-    preprocess: Preprocess
-    input_size: tuple[int, int]  # (height, width)
+    front: Front
     evidence: Mapping[str, Any] | None = None  # why these weights are this architecture
 
-    @classmethod
-    def of(
-        cls,
-        module: ImageClassifier,
-        record: ModelRecord,
-        evidence: Mapping[str, Any] | None = None,
-    ) -> TorchBackbone:
-        """The backbone of a module, prepared as its record says.
+    def __post_init__(self) -> None:
+        self.module.eval()
 
-        Raises:
-            ConversionError: the record does not say how.
-        """
-        recipe, size = preprocess.recipe(record)
-        return cls(module.eval(), record, recipe, size, evidence)
-
-    def pixel_values(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Images uint8 (H, W, 3) of any sizes as one float32 (N, 3, *input_size)."""
-        return torch.stack(
-            [preprocess.pixel_values(image, self.preprocess, self.input_size) for image in images]
-        )
-
-    def outputs(self, pixel_values: torch.Tensor) -> dict[str, NDArray[np.float32]]:
-        """``logits`` and ``embedding`` of a prepared batch."""
+    def outputs(self, tensors: Sequence[torch.Tensor]) -> Outputs:
+        """Every output of a prepared batch, by name."""
         with torch.inference_mode():
-            return {
-                name: tensor.numpy()
-                for name, tensor in zip(OUTPUTS, self.module(pixel_values), strict=True)
-            }
+            found = self.module(*tensors)
+        return {
+            name: tensor.numpy() for name, tensor in zip(self.module.outputs, found, strict=True)
+        }
+
+    def expected(self, given: Given) -> Outputs:
+        """What the graph should answer when it is given this."""
+        return self.outputs(self.front.tensors(given))
 
     def features(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embeddings float32 (N, embed_dim) of images uint8 (H, W, 3), by torch alone."""
+        prepared = [self.front.tensors({"image": image[None]})[0] for image in images]
         batches = [
-            self.outputs(self.pixel_values(images[start : start + 16]))["embedding"]
-            for start in range(0, len(images), 16)
+            self.outputs([torch.cat(prepared[start : start + 16])])[EMBEDDING]
+            for start in range(0, len(prepared), 16)
         ]
         return np.concatenate(batches)
 

@@ -20,13 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
+from catalog.record import ModelRecord
 from converters import mapping
-from converters.backbone import ImageClassifier, TorchBackbone
+from converters.backbone import ImageClassifier
+from converters.image_front import ImageFront
 from converters.images import read_image
 from converters.weights import StateDict
 
 if TYPE_CHECKING:
-    from converters.registry import Framework
+    from converters.classifiers import Architectures
 
 # In standard deviations of the channel, for the worst layer. In the right network that is at most
 # 0.29 for EfficientNet-Lite0 to 2; with the tensors of two layers exchanged it is 1.3.
@@ -54,9 +56,13 @@ def sample_photos() -> dict[str, NDArray[np.uint8]]:
 
 
 def weigh(
-    backbone: TorchBackbone, architecture: str, state: StateDict, framework: Framework
+    module: ImageClassifier,
+    front: ImageFront,
+    record: ModelRecord,
+    state: StateDict,
+    architectures: Architectures,
 ) -> dict[str, Any]:
-    """Figures for the record's architecture and every rival that fits, by name.
+    """Figures for the record's architecture, ``module``, and every rival that fits, by name.
 
     ``drift`` is the mean over batch-norm layers and channels of |mean on photos - mean in
     training| / standard deviation in training, ``confidence`` the mean top-1 probability;
@@ -68,17 +74,18 @@ def weigh(
         ConversionError: the record's architecture is not the best, or nothing can show that it is.
     """
     photos = sample_photos()
-    views = backbone.pixel_values([view for photo in photos.values() for view in _views(photo)])
-    own = _measure(backbone.module, views)
+    architecture = str(record.architecture)
+    views = front.pixel_values(view for photo in photos.values() for view in _views(photo))
+    own = _measure(module, views)
     _check_places(architecture, own)
     figures = {architecture: own.figures()}
-    for rival in framework.rivals(architecture):
-        module = framework.create(backbone.record, rival).eval()
+    for rival in architectures.rivals(architecture):
+        other = architectures.create(record, rival).eval()
         try:
-            module.model.load_state_dict(mapping.by_order(state, module.model))
+            other.model.load_state_dict(mapping.by_order(state, other.model))
         except ConversionError:
             continue  # it does not fit: no rival
-        its = _measure(module, views)
+        its = _measure(other, views)
         nearer = float((own.drift < its.drift).mean())
         figures[rival] = {**its.figures(), "layers_nearer": round(nearer, 4)}
         if nearer <= 0.5 or own.drift.mean() >= its.drift.mean():

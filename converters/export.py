@@ -1,7 +1,9 @@
-"""A torch backbone as one ONNX graph, from raw uint8 photos to probabilities.
+"""A torch backbone as one ONNX graph, from what a user has to named outputs.
 
-Exported by ``torch.onnx.export(dynamo=True)`` at opset 20, the first with ``Gelu``. In front come
-the nodes of `converters.preprocess`, behind a softmax. The same backbone gives the same bytes.
+Exported by ``torch.onnx.export(dynamo=True)`` at opset 20, the first with ``Gelu``. In front comes
+what `converters.backbone.Front` puts there, behind logits a softmax. The tensors of all layers keep
+the names of the layers, so that any of them can be made an output later (`converters.graph`).
+The same backbone gives the same bytes.
 """
 
 from __future__ import annotations
@@ -15,30 +17,34 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import helper
 
 from catalog.errors import ConversionError
-from converters import preprocess
-from converters.backbone import OUTPUTS, TorchBackbone
-from converters.interface import IMAGE, MAX_INLINE_BYTES, PIXEL_VALUES, PROBABILITIES
+from converters.backbone import TorchBackbone
+from converters.interface import LOGITS, MAX_INLINE_BYTES, PROBABILITIES
+from converters.layers import Tapped, names_of
 
 OPSET = 20
 
 
-def export(backbone: TorchBackbone) -> onnx.ModelProto:
-    """The graph of a classifier.
+def export(backbone: TorchBackbone, *, attach: bool = True) -> onnx.ModelProto:
+    """The graph of a backbone.
 
-    Input ``image`` uint8 (batch, height, width, 3), RGB of any size; the inner tensor
-    ``pixel_values`` float32 (batch, 3, H, W); outputs ``logits`` and ``probabilities`` (batch,
-    classes) and ``embedding`` (batch, features), float32.
+    Of an image classifier: input ``image`` uint8 (batch, height, width, 3), RGB of any size; the
+    inner tensor ``pixel_values`` float32 (batch, 3, H, W); outputs ``logits`` and
+    ``probabilities`` (batch, classes) and ``embedding`` (batch, features), float32. Without
+    ``attach`` it takes the network's own tensors.
 
     Raises:
         ConversionError: torch cannot export it.
     """
     model = _network(backbone)
     _clear_traces(model)
-    _prepend_preprocessing(model.graph, backbone)
-    _append_softmax(model.graph)
+    _hide_layers(model.graph, backbone.module.outputs)
+    if attach:
+        backbone.front.attach(model)
+    if LOGITS in backbone.module.outputs:
+        _append_softmax(model.graph)
     try:
         onnx.checker.check_model(model, full_check=model.ByteSize() < MAX_INLINE_BYTES)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -59,11 +65,9 @@ def set_metadata(
     facts = {
         "tlhub.schema_version": "1",
         "tlhub.uid": record.uid,
-        "tlhub.task": record.task or "image-classification",
+        "tlhub.task": record.task or "unknown",
         "tlhub.labels": json.dumps(list(labels), ensure_ascii=False),
-        "tlhub.preprocess": json.dumps(
-            preprocess.description(backbone.preprocess, backbone.input_size)
-        ),
+        "tlhub.preprocess": json.dumps(backbone.front.description()),
         "tlhub.license": license_name or "unknown",
         "tlhub.source": json.dumps(dict(sorted(source.items()))),
         "tlhub.version": version,
@@ -86,16 +90,20 @@ def save(model: onnx.ModelProto, file: Path, *, max_inline_bytes: int = MAX_INLI
 
 
 def _network(backbone: TorchBackbone) -> onnx.ModelProto:
-    # Two images: a batch of one would be taken for a constant.
-    example = torch.zeros(2, 3, *backbone.input_size)
+    network, front = backbone.module, backbone.front
+    example = front.example()
+    layers = names_of(network, example)
+    dims = {name: torch.export.Dim(name, min=1) for axes in front.dynamic for name in axes.values()}
     try:
         with _quiet():
             program = torch.onnx.export(
-                backbone.module,
-                (example,),
-                input_names=[PIXEL_VALUES],
-                output_names=list(OUTPUTS),
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                Tapped(network, layers).eval(),
+                example,
+                input_names=list(network.inputs),
+                output_names=[*network.outputs, *layers],
+                dynamic_shapes=(
+                    tuple({a: dims[name] for a, name in axes.items()} for axes in front.dynamic),
+                ),
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -150,29 +158,27 @@ def _clear_traces(model: onnx.ModelProto) -> None:
         value.doc_string = ""
 
 
-def _prepend_preprocessing(graph: onnx.GraphProto, backbone: TorchBackbone) -> None:
-    nodes, constants = preprocess.onnx_nodes(
-        backbone.preprocess, backbone.input_size, source=IMAGE, target=PIXEL_VALUES
-    )
-    network = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*nodes, *network])
-    graph.initializer.extend(constants)
-    [pixel_values] = graph.input
-    graph.value_info.append(pixel_values)
-    del graph.input[:]
-    graph.input.append(
-        helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["batch", "height", "width", 3])
-    )
+def _hide_layers(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
+    """Leave the layers in the graph as named tensors that are no outputs and cost nothing."""
+    made = {name for node in graph.node for name in node.output}
+    layers = [item for item in graph.output if item.name not in outputs]
+    graph.value_info.extend(item for item in layers if item.name in made)
+    kept = [item for item in graph.output if item.name in outputs]
+    del graph.output[:]
+    graph.output.extend(kept)
 
 
 def _append_softmax(graph: onnx.GraphProto) -> None:
-    logits, embedding = graph.output
     graph.node.append(
-        helper.make_node("Softmax", [logits.name], [PROBABILITIES], name=PROBABILITIES, axis=-1)
+        helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=-1)
     )
-    probabilities = onnx.ValueInfoProto()
-    probabilities.CopyFrom(logits)
-    probabilities.name = PROBABILITIES
+    outputs = []
+    for output in graph.output:
+        outputs.append(output)
+        if output.name == LOGITS:
+            probabilities = onnx.ValueInfoProto()
+            probabilities.CopyFrom(output)
+            probabilities.name = PROBABILITIES
+            outputs.append(probabilities)
     del graph.output[:]
-    graph.output.extend([logits, probabilities, embedding])
+    graph.output.extend(outputs)

@@ -42,18 +42,20 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``max_rel_diff`` is max|onnx - reference| / max|reference|, the worst over all outputs, batch
     sizes and inputs at equal preprocessed input. ``photo_max_rel_diff`` is the same from the
-    decoded photo on, each side with its own resize. Agreement is a fraction of the images.
+    decoded photo on, each side with its own resize; absent where no resize is in the graph.
+    Agreement is a fraction of the samples; absent where there are no classes.
     """
 
     reference: str  # `torch 2.14.1`
     tolerance: float
     max_rel_diff: float
-    top1_agreement: float
-    top5_agreement: float
-    photo_max_rel_diff: float
+    top1_agreement: float | None = None
+    top5_agreement: float | None = None
+    photo_max_rel_diff: float | None = None
     outputs: Mapping[str, float]  # max_rel_diff by output
     batch_sizes: tuple[int, ...]
-    photos: int
+    photos: int = 0  # that went through both resizes
+    samples: int = 0  # real inputs, photos among them
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,9 +1,13 @@
-"""What an image classifier's graph looks like from outside: names and limits, no imports."""
+"""What a graph looks like from outside: names and limits, no imports."""
 
-IMAGE = "image"  # the input, uint8 (batch, height, width, 3) RGB
+IMAGE = "image"  # an input, uint8 (batch, height, width, 3) RGB
 PIXEL_VALUES = "pixel_values"  # inside, float32 (batch, 3, H, W): where the preprocessing ends
+# Inputs of a text encoder, int64 (batch, sequence).
+INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS = "input_ids", "attention_mask", "token_type_ids"
 LOGITS, PROBABILITIES = "logits", "probabilities"  # outputs, float32 (batch, classes)
 EMBEDDING = "embedding"  # an output, float32 (batch, features): what a head is put on
+
+BATCH_SIZES = (1, 2, 5)  # of the batches that a graph is checked with; it was traced with 2
 
 # A protobuf message ends at 2 GiB; the rest of the graph needs a little of it.
 MAX_INLINE_BYTES = (1 << 31) - (1 << 24)

@@ -1,11 +1,9 @@
 """Proof that an ONNX file computes what its weights compute in their own framework.
 
 The file itself is run, whole and unchanged, by `converters.worker` in a fresh process, and given
-nothing but uint8 images. To compare at equal preprocessed input no graph is cut open: images
-that have the size which the preprocessing resizes to are not changed by a resize, on either side,
-and everything after the resize is the same to the bit. So noise and photos of that size, in
-batches of 1, 2 and 5, show the network, the crop, the channel order and the normalization; photos
-of other sizes then show the resize, each side doing its own.
+nothing but what a user gives it. The backbone's front says what that is: batches of 1, 2 and 5 for
+which both sides must agree to rounding, and real samples whose way to the network's tensors is
+gone by each side on its own.
 """
 
 from __future__ import annotations
@@ -15,16 +13,16 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from catalog.errors import ConversionError
-from converters.backbone import TorchBackbone
+from converters.backbone import Given, Outputs, TorchBackbone
 from converters.folder import Parity
-from converters.preprocess import resized_side
+from converters.interface import BATCH_SIZES, LOGITS, PROBABILITIES
 
 TOLERANCE = 1e-5  # max|onnx - torch| / max|torch|, fp32
 # One pixel in a thousand is rounded apart by the two resizes. That moves the outputs of trained
@@ -34,32 +32,22 @@ PHOTO_TOLERANCE = 5e-2
 MIN_SPREAD = 1e-3
 # Classes nearer than this, relative to the largest logit, are tied for the agreement of ranks.
 TIE = 1e-3
-BATCH_SIZES = (1, 2, 5)
 TIMEOUT_S = 1800
-
-Images = NDArray[np.uint8]  # (N, H, W, 3)
-Outputs = Mapping[str, NDArray[np.float32]]
-
-
-def photos_of(photos: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Photos in several shapes: each as it is, a tall strip of it, and a small odd piece."""
-    return [
-        np.ascontiguousarray(view)
-        for photo in photos
-        for view in (photo, photo[:, :201], photo[150:211, 200:297])
-    ]
 
 
 def check(
-    model: Path, backbone: TorchBackbone, photos: Sequence[NDArray[np.uint8]], work: Path
+    model: Path, backbone: TorchBackbone, work: Path, samples: Sequence[Any] | None = None
 ) -> Parity:
     """How near ``model`` is to ``backbone``; ``work`` is a folder for temporary files.
 
+    ``samples`` are real inputs in the place of those that ship with what is installed.
+
     Raises:
-        ConversionError: not near enough, or it cannot be run; the message has the figures.
+        ConversionError: not near enough, or it cannot be run; the message has the figures and,
+            where it can be told, the first layer that differs.
     """
-    exact = _exact_batches(backbone, photos)
-    real = {f"photo-{n}": photo[None] for n, photo in enumerate(photos)}
+    samples = backbone.front.samples() if samples is None else samples
+    exact, real = backbone.front.exact(samples), backbone.front.real(samples)
     seen = _run(model, {**exact, **real}, work)
     expected = {
         name: _reference(backbone, batch, seen[name]) for name, batch in {**exact, **real}.items()
@@ -67,19 +55,22 @@ def check(
 
     for name, reference in expected.items():
         _check_sound(name, seen[name], reference)
-    _check_spread([expected[name] for name in exact])
+    _check_spread(expected[name] for name in exact)
     outputs = _worst({name: expected[name] for name in exact}, seen)
     photo_outputs = _worst({name: expected[name] for name in real}, seen)
+    ranked = [(expected[name], seen[name]) for name in real or exact]
+    has_classes = LOGITS in backbone.module.outputs
     parity = Parity(
         reference=f"torch {torch.__version__}",
         tolerance=TOLERANCE,
         max_rel_diff=max(outputs.values()),
-        top1_agreement=_agreement([(expected[name], seen[name]) for name in real], 1),
-        top5_agreement=_agreement([(expected[name], seen[name]) for name in real], 5),
-        photo_max_rel_diff=max(photo_outputs.values()),
+        top1_agreement=_agreement(ranked, 1) if has_classes else None,
+        top5_agreement=_agreement(ranked, 5) if has_classes else None,
+        photo_max_rel_diff=max(photo_outputs.values()) if real else None,
         outputs=outputs,
         batch_sizes=BATCH_SIZES,
-        photos=len(photos),
+        photos=len(real),
+        samples=len(samples),
     )
     _judge(parity, photo_outputs)
     return parity
@@ -102,36 +93,20 @@ def _judge(parity: Parity, photo_outputs: Mapping[str, float]) -> None:
                 f"{PHOTO_TOLERANCE:.0e}",
                 hint=hint,
             )
-    if min(parity.top1_agreement, parity.top5_agreement) < 1:
+    top1, top5 = parity.top1_agreement, parity.top5_agreement
+    if top1 is not None and top5 is not None and min(top1, top5) < 1:
         raise ConversionError(
             f"the ONNX graph ranks classes otherwise than {parity.reference}: top-1 agrees on "
-            f"{parity.top1_agreement:.0%}, top-5 on {parity.top5_agreement:.0%} of "
-            f"{parity.photos} photos",
+            f"{top1:.0%}, top-5 on {top5:.0%} of {parity.samples} samples",
             hint=hint,
         )
 
 
-def _exact_batches(
-    backbone: TorchBackbone, photos: Sequence[NDArray[np.uint8]]
-) -> dict[str, Images]:
-    """Images that a resize leaves as they are: noise of three shapes, and the photos."""
-    height, width = (resized_side(side, backbone.preprocess) for side in backbone.input_size)
-    shapes = [(height, width)] * 3
-    if backbone.preprocess.resize_mode == "shortest":  # the longer side is only cropped
-        shapes = [(height, width), (height, width + 31), (height + 18, width)]
-    random = np.random.default_rng(0)
-    batches = {
-        f"noise-{size}": random.integers(0, 256, (size, *shape, 3), np.uint8)
-        for size, shape in zip(BATCH_SIZES, shapes, strict=True)
-    }
-    resized = [Image.fromarray(photo).resize((width, height)) for photo in photos]
-    return {**batches, "resized-photos": np.stack([np.asarray(photo) for photo in resized])}
-
-
-def _run(model: Path, batches: Mapping[str, Images], work: Path) -> dict[str, Outputs]:
+def _run(model: Path, batches: Mapping[str, Given], work: Path) -> dict[str, Outputs]:
+    arrays = {f"{name}/{key}": a for name, batch in batches.items() for key, a in batch.items()}
     with tempfile.TemporaryDirectory(prefix="parity-", dir=work) as folder:
         inputs, outputs = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
-        np.savez(inputs, allow_pickle=False, **batches)
+        np.savez(inputs, allow_pickle=False, **arrays)
         command = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
         command += [str(path.resolve()) for path in (model, inputs, outputs)]
         try:
@@ -146,11 +121,11 @@ def _run(model: Path, batches: Mapping[str, Images], work: Path) -> dict[str, Ou
             said = _message(ran.stderr) or f"exit code {ran.returncode}"
             raise ConversionError(f"ONNX Runtime could not run the graph: {said}")
         results: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in batches}
-        with np.load(outputs, allow_pickle=False) as arrays:
-            for key in arrays.files:
+        with np.load(outputs, allow_pickle=False) as found:
+            for key in found.files:
                 batch, _, output = key.partition("/")
-                results[batch][output] = arrays[key]
-    return dict(results)
+                results[batch][output] = found[key]
+    return results
 
 
 def _message(stderr: str) -> str:
@@ -159,15 +134,17 @@ def _message(stderr: str) -> str:
     return " ".join(line.strip() for line in lines if not line.startswith("    "))
 
 
-def _reference(backbone: TorchBackbone, batch: Images, seen: Outputs) -> Outputs:
+def _reference(backbone: TorchBackbone, batch: Given, seen: Outputs) -> Outputs:
     """Torch's outputs; the probabilities are those of the graph's own logits.
 
     A softmax turns an absolute difference of logits into a relative one, so that with large
     logits even two exact softmaxes would seem to differ.
     """
-    outputs = backbone.outputs(backbone.pixel_values(list(batch)))
-    logits = torch.from_numpy(seen["logits"] if "logits" in seen else outputs["logits"])
-    return {**outputs, "probabilities": logits.softmax(-1).numpy()}
+    outputs = backbone.expected(batch)
+    if LOGITS not in outputs:
+        return outputs
+    logits = torch.from_numpy(seen.get(LOGITS, outputs[LOGITS]))
+    return {**outputs, PROBABILITIES: logits.softmax(-1).numpy()}
 
 
 def _check_sound(batch: str, seen: Outputs, reference: Outputs) -> None:
@@ -181,13 +158,18 @@ def _check_sound(batch: str, seen: Outputs, reference: Outputs) -> None:
             raise ConversionError(f"{output} is not finite for {batch}: the weights are broken")
 
 
-def _check_spread(batches: Sequence[Outputs]) -> None:
-    for output in ("logits", "embedding"):
-        array = np.concatenate([batch[output] for batch in batches])
-        spread = np.ptp(array, axis=0).max() / np.abs(array).max()
-        if not spread > MIN_SPREAD:
+def _check_spread(batches: Iterable[Outputs]) -> None:
+    """Within a batch, outputs must depend on what the graph is given."""
+    spread: dict[str, float] = {}
+    for batch in batches:
+        for output, array in batch.items():
+            if output != PROBABILITIES and len(array) > 1:
+                moved = np.ptp(array, axis=0).max() / np.abs(array).max()
+                spread[output] = max(spread.get(output, 0.0), float(moved))
+    for output, moved in spread.items():
+        if not moved > MIN_SPREAD:
             raise ConversionError(
-                f"{output} hardly depends on the image (it moves by {spread:.1e} of its range): "
+                f"{output} hardly depends on the input (it moves by {moved:.1e} of its range): "
                 "nothing can be shown with these weights"
             )
 
@@ -204,10 +186,10 @@ def _worst(expected: Mapping[str, Outputs], seen: Mapping[str, Outputs]) -> dict
 
 def _agreement(pairs: Sequence[tuple[Outputs, Outputs]], top: int) -> float:
     """The fraction of images whose ``top`` classes are the reference's, in order, up to ties."""
-    agreed = 0
+    agreed: list[bool] = []
     for reference, seen in pairs:
-        logits = reference["logits"][0]
-        best = np.sort(logits)[::-1][:top]
-        chosen = logits[np.argsort(-seen["logits"][0], kind="stable")[:top]]
-        agreed += bool(np.abs(best - chosen).max() <= TIE * np.abs(logits).max())
-    return agreed / len(pairs)
+        for logits, ours in zip(reference[LOGITS], seen[LOGITS], strict=True):
+            best = np.sort(logits)[::-1][:top]
+            chosen = logits[np.argsort(-ours, kind="stable")[:top]]
+            agreed.append(bool(np.abs(best - chosen).max() <= TIE * np.abs(logits).max()))
+    return sum(agreed) / len(agreed)

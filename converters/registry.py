@@ -11,7 +11,7 @@ from catalog.errors import ConversionError
 from catalog.record import ModelRecord
 
 if TYPE_CHECKING:
-    from converters.backbone import ImageClassifier, TorchBackbone
+    from converters.backbone import TorchBackbone
 
 FRAMEWORKS: dict[str, str] = {
     "timm": "converters.frameworks.timm",
@@ -24,11 +24,11 @@ class Framework(Protocol):
 
     LIBRARIES: tuple[str, ...]  # distributions whose versions decide what is computed
 
-    def create(self, record: ModelRecord, architecture: str) -> ImageClassifier:
-        """The architecture with fresh weights."""
+    def load(self, files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> TorchBackbone:
+        """The weights in ``files``, by their names in the record; see `load_backbone`."""
 
-    def rivals(self, architecture: str) -> tuple[str, ...]:
-        """Other architectures that the same tensors may fit."""
+    def fresh(self, record: ModelRecord) -> TorchBackbone:
+        """The record's architecture with random weights."""
 
 
 def framework_of(record: ModelRecord) -> Framework:
@@ -62,29 +62,14 @@ def load_backbone(
 ) -> TorchBackbone:
     """The weights in ``files`` (by their names in the record) in the record's architecture.
 
-    Where the tensors' names are not the architecture's, they are mapped by order and shape and
-    `converters.evidence` must find for the record's architecture and against its rivals.
     ``trust`` is that of `converters.weights.read`.
 
     Raises:
-        ConversionError: they do not fit, or the evidence is against it.
+        ConversionError: they do not fit, or nothing shows that they do.
         UnsafeError: reading them could run code.
         IntegrityError: they are corrupted.
     """
-    from converters import evidence, mapping, weights
-    from converters.backbone import TorchBackbone
-
-    framework, architecture = framework_of(record), _architecture(record)
-    state = weights.read(weights.weights_file(files), trust=trust)
-    module = framework.create(record, architecture)
-    named = mapping.by_name(state, module.model)
-    if named is not None:
-        module.model.load_state_dict(named)
-        return TorchBackbone.of(module, record)
-    module.model.load_state_dict(mapping.by_order(state, module.model))
-    backbone = TorchBackbone.of(module, record)
-    figures = evidence.weigh(backbone, architecture, state, framework)
-    return TorchBackbone.of(module, record, figures)
+    return framework_of(record).load(files, record, trust=trust)
 
 
 def random_backbone(record: ModelRecord, seed: int) -> TorchBackbone:
@@ -95,18 +80,7 @@ def random_backbone(record: ModelRecord, seed: int) -> TorchBackbone:
     """
     import torch
 
-    from converters.backbone import TorchBackbone
-
     framework = framework_of(record)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return TorchBackbone.of(framework.create(record, _architecture(record)), record)
-
-
-def _architecture(record: ModelRecord) -> str:
-    if record.architecture is None or not record.num_classes:
-        raise ConversionError(
-            f"{record.uid} is no image classifier of a known architecture "
-            f"(architecture {record.architecture!r}, {record.num_classes} classes)"
-        )
-    return record.architecture
+        return framework.fresh(record)

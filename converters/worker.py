@@ -2,7 +2,8 @@
 
 It imports NumPy and ONNX Runtime and nothing else, as whoever gets the file would: what the
 converting process has in memory, patched or registered cannot help the graph along. `INPUTS`
-holds batches of images by name; `OUTPUTS` gets every output of each, as ``<batch>/<output>``.
+holds what the graph is given, as ``<batch>/<input>``; `OUTPUTS` gets every output of each batch, as
+``<batch>/<output>``.
 """
 
 import sys
@@ -19,9 +20,13 @@ def main(model: str, inputs: str, outputs: str) -> None:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     results: dict[str, Any] = {}
-    with np.load(inputs, allow_pickle=False) as batches:
-        for batch in batches.files:
-            arrays = session.run(names, {session.get_inputs()[0].name: batches[batch]})
+    batches: dict[str, dict[str, Any]] = {}
+    with np.load(inputs, allow_pickle=False) as given:
+        for key in given.files:
+            batch, _, name = key.partition("/")
+            batches.setdefault(batch, {})[name] = key
+        for batch, keys in batches.items():
+            arrays = session.run(names, {name: given[key] for name, key in keys.items()})
             results |= {f"{batch}/{name}": a for name, a in zip(names, arrays, strict=True)}
     np.savez(outputs, **results)
 

@@ -120,7 +120,7 @@ def finetune(
             n_test=len(test.photos),
             baselines=beside,
             baselines_absent=absent,
-            onnx_agreement=parity.top1_agreement,
+            onnx_agreement=parity.top1_agreement or 0.0,
             classes=evaluation.by_class(counts, dataset.classes, train.labels),
             confusion=tuple(tuple(row) for row in counts.tolist()),
             mistakes=evaluation.mistakes(names, probabilities, test.labels, dataset.classes),

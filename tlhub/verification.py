@@ -290,16 +290,15 @@ def _compared(report: Report, path: Path, progress: Progress) -> Report:
         raise UsageError(f"{path} has no {ONNX} and {WEIGHTS} to compare with each other")
     if report.wrong:  # what is not what it should be is not run
         return replace(report, parity_error="not measured: the files are not what they should be")
-    from converters import evidence, parity
+    from converters import parity
     from converters.registry import load_backbone
 
     progress(Event("comparing the graph with its weights"))
     record = _manifest(path).record
     try:
         backbone = load_backbone({WEIGHTS: path / WEIGHTS}, record)
-        photos = parity.photos_of(evidence.sample_photos().values())
         with tempfile.TemporaryDirectory(prefix="tlhub-") as work:
-            figures = parity.check(path / ONNX, backbone, photos, Path(work))
+            figures = parity.check(path / ONNX, backbone, Path(work))
     except ConversionError as error:
         return replace(report, parity_error=error.message)
     return replace(report, max_rel_diff=figures.max_rel_diff)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
 import timm
 
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
-from converters.backbone import ImageClassifier, head_of
+from converters import classifiers
+from converters.backbone import ImageClassifier, TorchBackbone, head_of
 
 LIBRARIES = ("torch", "torchvision", "timm")
 
@@ -39,3 +45,16 @@ def rivals(architecture: str) -> tuple[str, ...]:
     twin = architecture.removeprefix("tf_")
     twin = f"tf_{architecture}" if twin == architecture else twin
     return (twin,) if timm.is_model(twin) else ()
+
+
+def load(files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> TorchBackbone:
+    """See `converters.classifiers.load`."""
+    return classifiers.load(_THIS, files, record, trust=trust)
+
+
+def fresh(record: ModelRecord) -> TorchBackbone:
+    """See `converters.classifiers.fresh`."""
+    return classifiers.fresh(_THIS, record)
+
+
+_THIS = cast(classifiers.Architectures, sys.modules[__name__])

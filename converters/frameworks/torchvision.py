@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
 
 from torchvision import __version__, models
 
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
-from converters.backbone import ImageClassifier, head_of
+from converters import classifiers
+from converters.backbone import ImageClassifier, TorchBackbone, head_of
 
 LIBRARIES = ("torch", "torchvision")
 
@@ -35,3 +39,16 @@ def create(record: ModelRecord, architecture: str) -> ImageClassifier:
 def rivals(architecture: str) -> tuple[str, ...]:  # noqa: ARG001 - one of two implementations
     """No two architectures of torchvision agree in all shapes and differ in what they compute."""
     return ()
+
+
+def load(files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> TorchBackbone:
+    """See `converters.classifiers.load`."""
+    return classifiers.load(_THIS, files, record, trust=trust)
+
+
+def fresh(record: ModelRecord) -> TorchBackbone:
+    """See `converters.classifiers.fresh`."""
+    return classifiers.fresh(_THIS, record)
+
+
+_THIS = cast(classifiers.Architectures, sys.modules[__name__])

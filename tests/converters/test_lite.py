@@ -52,7 +52,7 @@ def test_it_sees_what_is_there(lite0, photos):
 def test_its_top_five_are_those_of_torch(lite0, backbone, photos):
     model, labels = OnnxModel.open(lite0.path, device="cpu"), labels_of(backbone.record)
     for name in ("chelsea.png", "coffee.png", "china.jpg", "flower.jpg", "portrait", "97x61"):
-        logits = torch.from_numpy(backbone.outputs(backbone.pixel_values([photos[name]]))["logits"])
+        logits = torch.from_numpy(backbone.expected({"image": photos[name][None]})["logits"])
         best = logits.softmax(-1)[0].topk(5)
         ours = model(photos[name])
         assert [p.label for p in ours] == [labels[n] for n in best.indices]

@@ -159,10 +159,13 @@ def _show_pulled(folder: ModelFolder, plan: Plan | None) -> None:
     if manifest.parity is not None:
         p = manifest.parity
         batches = f" on batches of {', '.join(map(str, p.batch_sizes))}" if p.batch_sizes else ""
+        ranks = ""
+        if p.top1_agreement is not None:
+            what = f"{p.photos} photos" if p.photos else f"{p.samples} samples"
+            ranks = f"; the same top-1 on {p.top1_agreement:.0%} of {what}"
         table.add_row(
             "parity",
-            f"max relative difference {p.max_rel_diff:.1e} against {p.reference}{batches}; "
-            f"the same top-1 on {p.top1_agreement:.0%} of {p.photos} photos",
+            f"max relative difference {p.max_rel_diff:.1e} against {p.reference}{batches}{ranks}",
         )
     if plan is not None and plan.no_onnx is not None:
         table.add_row("no ONNX", plan.no_onnx)

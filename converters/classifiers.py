@@ -1,0 +1,68 @@
+"""Image classifiers of a framework that builds them by name: weights into an architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from catalog.errors import ConversionError
+from catalog.record import ModelRecord
+from converters import evidence, mapping, weights
+from converters.backbone import ImageClassifier, TorchBackbone
+from converters.image_front import ImageFront
+
+
+class Architectures(Protocol):
+    """What a framework that builds classifiers by name has."""
+
+    def create(self, record: ModelRecord, architecture: str) -> ImageClassifier:
+        """The architecture with fresh weights."""
+
+    def rivals(self, architecture: str) -> tuple[str, ...]:
+        """Other architectures that the same tensors may fit."""
+
+
+def load(
+    architectures: Architectures, files: Mapping[str, Path], record: ModelRecord, *, trust: bool
+) -> TorchBackbone:
+    """The weights in ``files`` in the record's architecture.
+
+    Where the tensors' names are not the architecture's, they are mapped by order and shape and
+    `converters.evidence` must find for the record's architecture and against its rivals.
+
+    Raises:
+        ConversionError: they do not fit, or the evidence is against it.
+        UnsafeError: reading them could run code.
+        IntegrityError: they are corrupted.
+    """
+    name = _architecture(record)
+    state = weights.read(weights.weights_file(files), trust=trust)
+    module = architectures.create(record, name)
+    front = ImageFront.of(record)
+    named = mapping.by_name(state, module.model)
+    if named is not None:
+        module.model.load_state_dict(named)
+        return TorchBackbone(module, record, front)
+    module.model.load_state_dict(mapping.by_order(state, module.model))
+    figures = evidence.weigh(module.eval(), front, record, state, architectures)
+    return TorchBackbone(module, record, front, figures)
+
+
+def fresh(architectures: Architectures, record: ModelRecord) -> TorchBackbone:
+    """The record's architecture with the random weights that its framework gives it.
+
+    Raises:
+        ConversionError: it is unknown.
+    """
+    module = architectures.create(record, _architecture(record))
+    return TorchBackbone(module, record, ImageFront.of(record))
+
+
+def _architecture(record: ModelRecord) -> str:
+    if record.architecture is None or not record.num_classes:
+        raise ConversionError(
+            f"{record.uid} is no image classifier of a known architecture "
+            f"(architecture {record.architecture!r}, {record.num_classes} classes)"
+        )
+    return record.architecture
