@@ -59,6 +59,10 @@ class ConnectError(Exception):
         self.reason = reason
 
 
+class StoppedError(Exception):
+    """Nobody wants the answer any more; seen by nobody but the threads that are ended by it."""
+
+
 class _Lines(io.BufferedReader):
     """A stream whose lines have to come in time: one byte now and then is no answer."""
 
@@ -117,8 +121,10 @@ class Connections:
         self._settings = settings
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str], list[http.client.HTTPConnection]] = {}
+        self._busy: dict[http.client.HTTPConnection, RawResponse | None] = {}
         self._proxies: dict[tuple[str, str], str | None] = {}
         self._checked: ssl.SSLContext | None = None
+        self.stopped = threading.Event()
         if settings.cert is not None or settings.client_cert is not None:
             self._checked = self._context(checked=True)  # what cannot be read is said at once
 
@@ -156,18 +162,36 @@ class Connections:
                 connection = idle.pop() if idle else None
             fresh = connection is None
             connection = connection or self._open(url, proxy)
+            self._busy[connection] = None
             try:
                 if fresh:
                     _connect(connection)
-                connection.request(method, target, headers=sent)
-                return connection, connection.getresponse()  # type: ignore[return-value]
+                self._busy[connection] = response = self._ask(connection, method, target, sent)
             except (ConnectionError, http.client.BadStatusLine):
-                connection.close()
+                self._drop(connection)
                 if fresh:
                     raise
             except BaseException:
-                connection.close()
+                self._drop(connection)
                 raise
+            else:
+                return connection, response
+
+    def _ask(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+    ) -> RawResponse:
+        if self.stopped.is_set():
+            raise StoppedError
+        connection.request(method, target, headers=headers)
+        return connection.getresponse()  # type: ignore[return-value]
+
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
+        self._busy.pop(connection, None)
+        connection.close()
 
     def release(
         self, url: str, connection: http.client.HTTPConnection, response: RawResponse
@@ -177,6 +201,7 @@ class Connections:
         if little and not response.isclosed() and connection.sock is not None:
             _read_out(response, connection.sock)
         parts = urlsplit(url)
+        self._busy.pop(connection, None)
         if response.isclosed() and connection.sock is not None:
             with self._lock:
                 if sum(map(len, self._idle.values())) < _KEPT:
@@ -184,6 +209,12 @@ class Connections:
                     return
         response.close()
         connection.close()
+
+    def stop(self) -> None:
+        """End every exchange that is under way, whatever it waits for, and let none begin."""
+        self.stopped.set()
+        for connection, response in list(self._busy.items()):
+            cut(connection, response)
 
     def close(self) -> None:
         """Close what is idle."""
@@ -236,6 +267,15 @@ class Connections:
             except OSError as error:
                 raise TlhubError(f"{self._settings.client_cert} cannot be read") from error
         return context
+
+
+def cut(connection: http.client.HTTPConnection, response: RawResponse | None) -> None:
+    """End an exchange from another thread: its reader gets an error, or the end."""
+    stream = getattr(getattr(response, "fp", None), "raw", None)
+    sock = connection.sock or getattr(stream, "_sock", None)
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _read_out(response: RawResponse, sock: socket.socket) -> None:

@@ -33,7 +33,9 @@ from hub_client.connections import (
     Connections,
     HttpSettings,
     RawResponse,
+    StoppedError,
     basic,
+    cut,
 )
 from hub_client.patience import Patience, Transient
 
@@ -41,6 +43,7 @@ __all__ = [
     "Http",
     "HttpSettings",
     "Response",
+    "StoppedError",
     "origin_of",
     "redact",
     "split_credentials",
@@ -100,10 +103,7 @@ class Response:
 
     def cut(self) -> None:
         """End it from another thread: its reader gets an error, or the end."""
-        sock = self._connection.sock or getattr(getattr(self._raw.fp, "raw", None), "_sock", None)
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        cut(self._connection, self._raw)
 
 
 class Http:
@@ -124,6 +124,19 @@ class Http:
     def close(self) -> None:
         """Close its connections."""
         self._connections.close()
+
+    def stop(self) -> None:
+        """End all that its threads wait for, at once: they get a `StoppedError`, or another."""
+        self._connections.stop()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not beyond `stop`.
+
+        Raises:
+            StoppedError: that came.
+        """
+        if self._connections.stopped.wait(seconds):
+            raise StoppedError
 
     @contextlib.contextmanager
     def get(
@@ -189,7 +202,7 @@ class Http:
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 return body, kind, response.url
 
-        return (patience or Patience()).run(attempt)
+        return (patience or Patience()).run(attempt, sleep=self.sleep)
 
     @contextlib.contextmanager
     def _exchange(

@@ -46,7 +46,12 @@ class Patience:
         """Watches a line that brings ``what``."""
         return Floor(what, self.slowest_bytes_s, self.slow_s)
 
-    def run(self, attempt: Callable[[], _T], reached: Callable[[], int] = lambda: 0) -> _T:
+    def run(
+        self,
+        attempt: Callable[[], _T],
+        reached: Callable[[], int] = lambda: 0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> _T:
         """What ``attempt`` returns, once it does; ``reached`` says how many bytes are here."""
         failures, best = 0, reached()
         while True:
@@ -62,7 +67,7 @@ class Patience:
                 wait *= random.uniform(0.5, 1.0)  # noqa: S311 -- spreads clients, keeps no secret
                 wait = max(wait, failure.wait_s or 0.0)
                 log.info("%s; trying again in %.1f s", failure, wait)
-                time.sleep(wait)
+                sleep(wait)
 
 
 class Floor:

@@ -117,7 +117,7 @@ def download_small(wish: Wish, partial: Path, http: Http, *, patience: Patience)
 
     hasher = wish.hasher()
     try:
-        body = patience.run(attempt)
+        body = patience.run(attempt, sleep=http.sleep)
         hasher.update(body)
         if not hasher.matches:
             raise _wrong_bytes(wish, hasher)
@@ -146,6 +146,7 @@ def _download(
             patience.run(
                 lambda: Round(wish, part, http, progress, patience).run(),
                 reached=lambda: part.size_bytes,
+                sleep=http.sleep,
             )
             hasher = part.hashed()
             if hasher.matches:

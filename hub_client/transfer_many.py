@@ -10,7 +10,7 @@ from pathlib import Path
 
 from catalog.disk import flush_all, writing
 from catalog.errors import StorageError, TlhubError
-from hub_client.network import Http
+from hub_client.network import Http, StoppedError
 from hub_client.partial import remove_partial
 from hub_client.patience import Patience
 from hub_client.progress import Progress, silent
@@ -18,13 +18,10 @@ from hub_client.transfer import Received, Wish, download, download_small
 
 _FLUSHED_TOGETHER, _FLUSH_S = 1024, 1.0  # files at most, and time between two flushes
 _LOOK_S = 0.1
+_LEAVE_S = 2.0  # for threads to end; only one that waits for a connection to be made needs more
 
 Outcome = tuple[Wish, Received | TlhubError]
 """What came of a wish."""
-
-
-class _Stopped(Exception):  # noqa: N818 -- ends a thread, and is seen by nobody
-    """Nobody wants the files any more."""
 
 
 class _Job:
@@ -47,7 +44,7 @@ class _Job:
 
         def tell(_label: str, done: int, total: int | None) -> None:
             if self.stopped:
-                raise _Stopped
+                raise StoppedError
             self.under_way[me] = done
             self.sizes[id(wish)] = total
 
@@ -55,7 +52,7 @@ class _Job:
             try:
                 wish, path = self.waiting.get_nowait()
                 self.done.put((wish, self._fetch(wish, path, tell)))
-            except (queue.Empty, _Stopped):
+            except (queue.Empty, StoppedError):
                 return
             except BaseException as error:
                 self.done.put(error)
@@ -129,10 +126,13 @@ def download_many(
                 yield from _flushed(batch)
                 flushed_at = time.monotonic()
         total.tell(last=True)
+    except BaseException:  # Ctrl-C, a full disk: nobody waits for what is under way
+        http.stop()
+        raise
     finally:
         job.stopped = True
         for thread in threads:
-            thread.join()
+            thread.join(_LEAVE_S)
         for _, received in batch:
             remove_partial(received.path)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
+import time
 
 import pytest
 
@@ -97,6 +99,29 @@ def test_a_caller_who_goes_away_leaves_no_thread_behind(server, wishes, http):
     asked = len(server.log)
     assert asked < 100
     assert len(server.log) == asked
+
+
+@pytest.mark.parametrize("waits_for", ["an answer", "the rest", "another try"])
+def test_ctrl_c_waits_for_no_server(server, wishes, http, waits_for):
+    pairs = wishes([random.Random(1).randbytes(2_000_000)] * 2)
+    for wish, _ in pairs:
+        file = server.files[f"/{wish.label}"]
+        if waits_for == "an answer":
+            file.latency_s = 15
+        elif waits_for == "the rest":
+            file.pause_s = 15
+        else:
+            file.statuses, file.headers = [503] * 9, {"Retry-After": "15"}
+
+    def stop(_label: str, _done: int, _total: int | None) -> None:
+        if time.monotonic() > began + 0.5:
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(download_many(pairs, http, progress=stop))
+    assert time.monotonic() - began < 5
+    assert not [thread for thread in threading.enumerate() if thread.name == "pull"]
 
 
 def test_a_full_disk_ends_it(server, wishes, http, tmp_path):
