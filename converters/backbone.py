@@ -98,6 +98,53 @@ class Front(Protocol):
 
 
 @dataclass(frozen=True)
+class BareFront:
+    """A front whose part of the graph is left away: the graph takes the network's own tensors."""
+
+    front: Front
+    inputs: tuple[str, ...]  # the network's
+
+    @property
+    def dynamic(self) -> tuple[dict[int, str], ...]:
+        """As of the front."""
+        return self.front.dynamic
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """As of the front."""
+        return self.front.example()
+
+    def tensors(self, given: Given) -> tuple[torch.Tensor, ...]:
+        """The arrays as they are."""
+        return tuple(torch.from_numpy(given[name]) for name in self.inputs)
+
+    def samples(self) -> list[Any]:
+        """As of the front."""
+        return self.front.samples()
+
+    def exact(self, samples: Sequence[Any]) -> dict[str, Given]:
+        """What the front makes of its batches and of each sample."""
+        batches = {**self.front.exact(samples), **self.front.real(samples)}
+        return {
+            name: {
+                key: tensor.numpy()
+                for key, tensor in zip(self.inputs, self.front.tensors(given), strict=True)
+            }
+            for name, given in batches.items()
+        }
+
+    def real(self, samples: Sequence[Any]) -> dict[str, Given]:  # noqa: ARG002 - a Front
+        """Nothing: no way to the tensors is in the graph."""
+        return {}
+
+    def attach(self, model: onnx.ModelProto) -> None:
+        """Leave the graph as it is."""
+
+    def description(self) -> dict[str, Any]:
+        """What has to be done before."""
+        return {**self.front.description(), "in_graph": False}
+
+
+@dataclass(frozen=True)
 class TorchBackbone:
     """Weights in their own framework, in evaluation mode on the CPU."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from catalog.record import ModelRecord
 from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, sha256_of
@@ -13,7 +16,20 @@ from converters.interface import BATCH_SIZES
 from converters.labels import labels_of
 from converters.registry import framework_of, load_backbone
 
+if TYPE_CHECKING:
+    import torch
+
+    from converters.backbone import TorchBackbone
+
 WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the graph has besides, or has not."""
+
+    layers: tuple[str, ...] = ()  # that are outputs, by their names
+    preprocess: bool = True  # False: it takes the network's own tensors
 
 
 def convert(
@@ -21,6 +37,7 @@ def convert(
     files: Mapping[str, Path],
     out: Path,
     *,
+    options: Options = Options(),
     replace: bool = False,
     trust: bool = False,
     progress: Callable[[str], None] = lambda _: None,
@@ -36,7 +53,7 @@ def convert(
         IntegrityError: the weights are corrupted.
         ConversionError: they do not fit the architecture, cannot be exported, or the graph does
             not compute the same.
-        UsageError: ``out`` exists and ``replace`` was not asked for.
+        UsageError: ``out`` exists and ``replace`` was not asked for, or there is no such layer.
         StorageError: ``out`` cannot be written.
     """
 
@@ -46,11 +63,15 @@ def convert(
         backbone = load_backbone(files, record, trust=trust)
 
         from converters import export, parity, weights
+        from converters.layers import layers_of
 
+        example = backbone.front.example()
+        layers = layers_of(backbone.module, example)
+        backbone = _with(backbone, options, example)
         progress(f"exporting to ONNX (opset {export.OPSET})")
         model = export.export(backbone)
         source = {name: sha256_of(path) for name, path in files.items()}
-        export.set_metadata(model, backbone, labels, source, version("tlhub"))
+        export.set_metadata(model, backbone, labels, layers, source, version("tlhub"))
         export.save(model, folder / ONNX)
 
         progress(f"checking it against torch on batches of {', '.join(map(str, BATCH_SIZES))}")
@@ -72,8 +93,20 @@ def convert(
             record=record,
             files={},
             tools={name: version(name) for name in tools},
+            layers=layers,
             parity=figures,
             evidence=backbone.evidence,
         )
 
     return ModelFolder.create(out, fill, replace=replace)
+
+
+def _with(
+    backbone: TorchBackbone, options: Options, example: tuple[torch.Tensor, ...]
+) -> TorchBackbone:
+    from converters.backbone import BareFront
+    from converters.layers import tapped
+
+    module = tapped(backbone.module, options.layers, example)
+    front = backbone.front if options.preprocess else BareFront(backbone.front, module.inputs)
+    return dataclasses.replace(backbone, module=module, front=front)

@@ -15,25 +15,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import onnx
 import torch
 from onnx import helper
 
 from catalog.errors import ConversionError
 from converters.backbone import TorchBackbone
+from converters.folder import Layer
 from converters.interface import LOGITS, MAX_INLINE_BYTES, PROBABILITIES
 from converters.layers import Tapped, names_of
 
 OPSET = 20
 
 
-def export(backbone: TorchBackbone, *, attach: bool = True) -> onnx.ModelProto:
+def export(backbone: TorchBackbone) -> onnx.ModelProto:
     """The graph of a backbone.
 
     Of an image classifier: input ``image`` uint8 (batch, height, width, 3), RGB of any size; the
     inner tensor ``pixel_values`` float32 (batch, 3, H, W); outputs ``logits`` and
-    ``probabilities`` (batch, classes) and ``embedding`` (batch, features), float32. Without
-    ``attach`` it takes the network's own tensors.
+    ``probabilities`` (batch, classes) and ``embedding`` (batch, features), float32.
 
     Raises:
         ConversionError: torch cannot export it.
@@ -41,8 +42,7 @@ def export(backbone: TorchBackbone, *, attach: bool = True) -> onnx.ModelProto:
     model = _network(backbone)
     _clear_traces(model)
     _hide_layers(model.graph, backbone.module.outputs)
-    if attach:
-        backbone.front.attach(model)
+    backbone.front.attach(model)
     if LOGITS in backbone.module.outputs:
         _append_softmax(model.graph)
     try:
@@ -56,6 +56,7 @@ def set_metadata(
     model: onnx.ModelProto,
     backbone: TorchBackbone,
     labels: Sequence[str],
+    layers: Sequence[Layer],
     source: Mapping[str, str],
     version: str,
 ) -> None:
@@ -67,6 +68,7 @@ def set_metadata(
         "tlhub.uid": record.uid,
         "tlhub.task": record.task or "unknown",
         "tlhub.labels": json.dumps(list(labels), ensure_ascii=False),
+        "tlhub.layers": msgspec.json.encode([*layers]).decode(),
         "tlhub.preprocess": json.dumps(backbone.front.description()),
         "tlhub.license": license_name or "unknown",
         "tlhub.source": json.dumps(dict(sorted(source.items()))),

@@ -58,6 +58,16 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     samples: int = 0  # real inputs, photos among them
 
 
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """A point of a network at which its tensor has a name, in the graph too."""
+
+    name: str  # of the module, in its framework's own words
+    type: str  # of the module
+    shape: tuple[int, ...]  # of its tensor, for one input, without the batch
+    params: int
+    gmacs: float  # 1e9 multiply-accumulates for one input
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`tlhub.json`: what the folder is and where it came from; promised to stay readable."""
 
@@ -68,6 +78,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: ModelRecord
     files: Mapping[str, FileEntry]
     tools: Mapping[str, str] = msgspec.field(default_factory=dict)  # name -> version
+    layers: tuple[Layer, ...] = ()
     parity: Parity | None = None
     evidence: Mapping[str, Any] | None = None  # why these weights are this architecture
     run: Mapping[str, Any] | None = None  # data, command, seed and metrics of a run

@@ -12,41 +12,52 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
-import msgspec
 import torch
 
+from catalog.errors import UsageError
 from converters.backbone import Network
+from converters.folder import Layer
 
 _FEWEST = 4  # blocks; a network with fewer is named by its activations and pooling layers
 _CHAINS = (torch.nn.Sequential, torch.nn.ModuleList)
 _NO_LAYERS = (torch.nn.Dropout, torch.nn.Identity, torch.nn.Flatten)
 
 
-class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """A point of a network at which its tensor has a name."""
-
-    name: str  # of the module, in its framework's own words
-    type: str  # of the module
-    shape: tuple[int, ...]  # of its tensor, for one input, without the batch
-    params: int
-    gmacs: float  # 1e9 multiply-accumulates for one input
-
-
-class Tapped(torch.nn.Module):
-    """A network that also returns the tensors of some of its layers."""
+class Tapped(Network):
+    """A network with the tensors of some of its layers as further outputs."""
 
     def __init__(self, network: Network, names: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(network.model)
         self.network = network
         self.names = tuple(names)
+        self.inputs = network.inputs
+        self.outputs = (*network.outputs, *names)
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The outputs of the network, then the layers in the order of their names."""
         with _seen(self.network, self.names) as seen:
             outputs = self.network(*tensors)
         return (*outputs, *(_tensor(seen[name][-1]) for name in self.names))
+
+
+def tapped(network: Network, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> Network:
+    """The network with these layers as further outputs; ``tensors`` are an example of its inputs.
+
+    Raises:
+        UsageError: it has no such layer; the hint has those that it has.
+    """
+    have = names_of(network, tensors)
+    for name in names:
+        if name not in have:
+            near = get_close_matches(name, have, 1)
+            raise UsageError(
+                f"there is no layer {name!r}",
+                hint=f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(have)}",
+            )
+    return Tapped(network, names) if names else network
 
 
 def names_of(network: Network, tensors: Sequence[torch.Tensor]) -> tuple[str, ...]:

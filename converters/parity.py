@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from converters.backbone import Given, Outputs, TorchBackbone
+from converters.export import save
 from converters.folder import Parity
 from converters.interface import BATCH_SIZES, LOGITS, PROBABILITIES
+from converters.layers import Tapped, names_of
 
 TOLERANCE = 1e-5  # max|onnx - torch| / max|torch|, fp32
 # One pixel in a thousand is rounded apart by the two resizes. That moves the outputs of trained
@@ -72,7 +75,13 @@ def check(
         photos=len(real),
         samples=len(samples),
     )
-    _judge(parity, photo_outputs)
+    try:
+        _judge(parity, photo_outputs)
+    except ConversionError as error:
+        where = _first_difference(model, backbone, exact, work)
+        if where is None:
+            raise
+        raise ConversionError(f"{error.message}; {where}", hint=error.hint) from error
     return parity
 
 
@@ -100,6 +109,35 @@ def _judge(parity: Parity, photo_outputs: Mapping[str, float]) -> None:
             f"{top1:.0%}, top-5 on {top5:.0%} of {parity.samples} samples",
             hint=hint,
         )
+
+
+def _first_difference(
+    model: Path, backbone: TorchBackbone, batches: Mapping[str, Given], work: Path
+) -> str | None:
+    """Where the graph and the network part, as half a sentence; None where that cannot be told."""
+    import onnx
+
+    from converters.graph import with_outputs
+
+    graph = onnx.load(str(model))
+    there = {item.name for item in [*graph.graph.value_info, *graph.graph.output]}
+    network, inputs = backbone.module, backbone.module.inputs
+    layers = [n for n in names_of(network, backbone.front.example()) if n in there]
+    inner = [name for name in inputs if name in there]
+    name, given = next(iter(batches.items()))
+    tensors = backbone.front.tensors(given)
+    wanted = dict(zip(inputs, (tensor.numpy() for tensor in tensors), strict=True))
+    wanted |= replace(backbone, module=Tapped(network, layers)).outputs(tensors)
+    with tempfile.TemporaryDirectory(prefix="parity-", dir=work) as folder:
+        file = Path(folder, "layers.onnx")
+        save(with_outputs(graph, [*inner, *layers]), file)
+        seen = _run(file, {name: given}, work)[name]
+    for layer in [*inner, *layers]:
+        difference = _worst({name: {layer: wanted[layer]}}, {name: seen})[layer]
+        if not difference <= TOLERANCE:
+            part = "the preprocessing" if layer in inner else f"layer {layer}"
+            return f"{part} is the first part that differs, by {difference:.1e}"
+    return "all layers agree: what comes after the last of them differs"
 
 
 def _run(model: Path, batches: Mapping[str, Given], work: Path) -> dict[str, Outputs]:

@@ -85,7 +85,7 @@ record = decode(Path({str(tmp_path / "record.json")!r}).read_bytes())
 files = {{"model.safetensors": Path({str(tiny_model.path / "model.safetensors")!r})}}
 backbone = load_backbone(files, record)
 model = export.export(backbone)
-export.set_metadata(model, backbone, record.labels, {{}}, "0")
+export.set_metadata(model, backbone, record.labels, (), {{}}, "0")
 export.save(model, Path({str(tmp_path)!r}, sys.argv[1]))
 """
     running = [

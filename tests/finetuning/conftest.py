@@ -37,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     def fill(folder: Path) -> Manifest:
         backbone = random_backbone(RECORD, seed=7)
         model = export.export(backbone)
-        export.set_metadata(model, backbone, RECORD.labels, {}, "0")
+        export.set_metadata(model, backbone, RECORD.labels, (), {}, "0")
         export.save(model, folder / ONNX)
         weights.write(backbone.module.model.state_dict(), folder / "model.safetensors")
         (folder / LABELS).write_text("\n".join(RECORD.labels) + "\n", encoding="utf-8")
