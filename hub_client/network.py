@@ -194,13 +194,34 @@ class Http:
 
         def attempt() -> tuple[bytes, str, str]:
             with self.get(url, headers, private=private) as response:
-                body = response.read(limit_bytes, patience)
-                if len(body) > limit_bytes:
-                    raise IntegrityError(f"{redact(url)} is longer than {limit_bytes} bytes")
-                if response.length_bytes not in {None, len(body)}:
-                    raise Transient(NetworkError(f"{redact(url)} ended after {len(body)} bytes"))
+                body = _document(response, limit_bytes, patience)
                 kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
                 return body, kind, response.url
+
+        return (patience or Patience()).run(attempt, sleep=self.sleep)
+
+    def ask(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        limit_bytes: int,
+        patience: Patience | None = None,
+        private: Mapping[str, str] | None = None,
+    ) -> tuple[Response, bytes]:
+        """The answer to a GET and its whole body, whatever the status says.
+
+        Raises:
+            IntegrityError: it is longer than ``limit_bytes``.
+            NetworkError: there is none, or the server is busy for too long.
+        """
+
+        def attempt() -> tuple[Response, bytes]:
+            with self._exchange(
+                "GET", url, headers or {}, private or {}, elsewhere=True
+            ) as response:
+                _refuse_busy(response)
+                return response, _document(response, limit_bytes, patience)
 
         return (patience or Patience()).run(attempt, sleep=self.sleep)
 
@@ -319,16 +340,35 @@ def _from_netrc(host: str) -> str | None:
     return basic(found[0], found[2] or "") if found is not None else None
 
 
+def _document(response: Response, limit_bytes: int, patience: Patience | None) -> bytes:
+    body = response.read(limit_bytes, patience)
+    if len(body) > limit_bytes:
+        raise IntegrityError(f"{redact(response.url)} is longer than {limit_bytes} bytes")
+    if response.length_bytes not in {None, len(body)}:
+        raise Transient(NetworkError(f"{redact(response.url)} ended after {len(body)} bytes"))
+    return body
+
+
+def _answered(response: Response) -> str:
+    return f"{redact(response.url)} answered {response.status} {response.reason}".rstrip()
+
+
+def _refuse_busy(response: Response) -> None:
+    """Raise what makes `Patience` wait, where the server wants us to come again later."""
+    if response.status not in _TRY_LATER:
+        return
+    said, wait_s = _answered(response), _retry_after(response.headers.get("retry-after"))
+    if wait_s is not None and wait_s > _LONGEST_WAIT_S:
+        raise NetworkError(f"{said} and asks to wait {wait_s:.0f} s", hint="try again then")
+    raise Transient(NetworkError(said, hint="try again later"), wait_s=wait_s)
+
+
 def _raise_for_status(response: Response) -> None:
     status = response.status
     if 200 <= status < 300 or status == _RANGE_NOT_SATISFIABLE:
         return
-    said = f"{redact(response.url)} answered {status} {response.reason}".rstrip()
-    if status in _TRY_LATER:
-        wait_s = _retry_after(response.headers.get("retry-after"))
-        if wait_s is not None and wait_s > _LONGEST_WAIT_S:
-            raise NetworkError(f"{said} and asks to wait {wait_s:.0f} s", hint="try again then")
-        raise Transient(NetworkError(said, hint="try again later"), wait_s=wait_s)
+    _refuse_busy(response)
+    said = _answered(response)
     if status in {404, 410}:
         raise NotFoundError(said, hint="it may have been moved or removed by its publisher")
     if status in {401, 403, 407}:

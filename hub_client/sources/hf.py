@@ -208,7 +208,7 @@ class HuggingFaceSource:
             endpoint = file.endpoint or self._endpoint
             name = re.sub(r"\W+", "-", endpoint)
             folder = self._job.store.home / "listings" / name
-            listings = Listings(endpoint, self._token(file), folder)
+            listings = Listings(endpoint, self._token(file), folder, self._http)
             self._known[key] = listings.at(file, self._cache(file), offline=offline)
         return self._known[key]
 

@@ -69,7 +69,7 @@ class RepoFile:
 
 def file_url(endpoint: str, file: RepoFile) -> str:
     """Where a hub has the bytes of a file."""
-    return f"{endpoint.rstrip('/')}/{file.repo}/resolve/{file.revision}/{quote(file.path)}"
+    return f"{endpoint.rstrip('/')}/{quote(file.repo)}/resolve/{file.revision}/{quote(file.path)}"
 
 
 @contextlib.contextmanager

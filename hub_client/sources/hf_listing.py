@@ -6,19 +6,19 @@ the store and serves offline; without one, what `hf download` left in the cache 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
-import huggingface_hub as hub
+import httpx2
 import msgspec
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    get_session,
-    hf_raise_for_status,
-)
+from huggingface_hub import constants
+from huggingface_hub import errors as hub_errors
+from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from catalog.disk import replacing, writing
 from catalog.errors import IntegrityError, NetworkError, OfflineError, UnsafeError, UsageError
@@ -26,15 +26,19 @@ from catalog.hf_record import record_of
 from catalog.record import Artifact, Digest, ModelRecord
 from hub_client.archives import leaves_folder
 from hub_client.formats import kind_of
-from hub_client.patience import Patience, Transient
+from hub_client.network import Http, origin_of
+from hub_client.patience import Patience
 from hub_client.sources.hf_cache import RepoCache
 from hub_client.sources.hf_errors import RepoFile, explained
 from hub_client.sources.single import CONTROL
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-_TIMEOUT_S = 30.0
+_NEXT = re.compile(r'<([^>]+)>;\s*rel="?next')
 _HUGE = 50_000  # at so many a hub may have stopped to list them in one answer
+_MOST_BYTES = 64 << 20  # of an answer: some 250,000 files
+_PATIENCE = Patience(tries=4)
+_MOST_PAGES = 2000  # of a thousand files each
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Listings:
     endpoint: str
     token: str | None
     folder: Path
+    http: Http
 
     def at(self, file: RepoFile, cache: RepoCache, *, offline: bool) -> Listing:
         """The listing of the repository and revision that ``file`` is of.
@@ -118,7 +123,7 @@ class Listings:
                     hint="run it once without --offline",
                 )
             return Listing(repo, commit, seen, {})
-        said = Patience(tries=3).run(lambda: self._ask(file))
+        said = self._ask(file)
         listing = _read(repo, said)
         if commit is not None and listing.commit != commit:
             raise IntegrityError(f"{repo} answers for {listing.commit}, asked for {commit}")
@@ -133,44 +138,63 @@ class Listings:
 
     def _ask(self, file: RepoFile) -> dict[str, Any]:
         """The hub's own answer, with all files in it."""
-        url = f"{self.endpoint}/api/models/{file.repo}/revision/{quote(file.revision, safe='')}"
-        try:
-            with explained(file):
-                response = get_session().get(
-                    url,
-                    params={"blobs": True},
-                    headers=headers_of(self.token),
-                    timeout=_TIMEOUT_S,
-                    follow_redirects=True,
-                )
-                hf_raise_for_status(response)
-                said = response.json()
-                if isinstance(said, dict) and len(said.get("siblings") or ()) >= _HUGE:
-                    said["siblings"] = self._tree(file.repo, str(said.get("sha")))
-        except OfflineError:
-            raise
-        except NetworkError as error:
-            raise Transient(error) from error
+        api = f"{self.endpoint}/api/models/{quote(file.repo)}"
+        said, _ = self._get(f"{api}/revision/{quote(file.revision, safe='')}?blobs=true", file)
         if not isinstance(said, dict) or not isinstance(said.get("siblings"), list):
             raise NetworkError(
                 f"{self.endpoint} does not answer as a Hugging Face hub does",
                 hint="look at HF_ENDPOINT",
             )
+        if len(said["siblings"]) >= _HUGE:
+            tree = f"{api}/tree/{quote(str(said.get('sha')), safe='')}?recursive=true"
+            said["siblings"] = list(self._tree(tree, file))
         return said
 
-    def _tree(self, repo: str, commit: str) -> list[dict[str, Any]]:
+    def _tree(self, url: str, file: RepoFile) -> Iterator[dict[str, Any]]:
         """The same list in pages, as `siblings` would have it."""
-        api = hub.HfApi(endpoint=self.endpoint, token=self.token or False)
-        return [
-            {
-                "rfilename": item.path,
-                "size": item.size,
-                "blobId": item.blob_id,
-                "lfs": {"sha256": item.lfs.sha256, "size": item.lfs.size} if item.lfs else None,
-            }
-            for item in api.list_repo_tree(repo, revision=commit, recursive=True)
-            if isinstance(item, hub.hf_api.RepoFile)
-        ]
+        seen: set[str] = set()
+        while url not in seen and len(seen) < _MOST_PAGES:
+            seen.add(url)
+            page, following = self._get(url, file)
+            for item in page if isinstance(page, list) else ():
+                if isinstance(item, dict) and item.get("type") == "file":
+                    lfs = item.get("lfs")
+                    known = {"sha256": lfs.get("oid"), "size": lfs.get("size")} if lfs else None
+                    yield {
+                        "rfilename": item.get("path"),
+                        "size": item.get("size"),
+                        "blobId": item.get("oid"),
+                        "lfs": known,
+                    }
+            if following is None:
+                return
+            url = urljoin(url, following)
+            if origin_of(url) != origin_of(self.endpoint):  # the token is for this hub alone
+                break
+        raise IntegrityError(
+            f"{self.endpoint} lists {file.repo} without an end, or elsewhere",
+            hint="look at HF_ENDPOINT",
+        )
+
+    def _get(self, url: str, file: RepoFile) -> tuple[Any, str | None]:
+        """What the hub answers, and where the next page is."""
+        with explained(file):
+            if constants.HF_HUB_OFFLINE:
+                raise hub_errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+            answer, body = self.http.ask(
+                url,
+                {"User-Agent": "tlhub"},
+                limit_bytes=_MOST_BYTES,
+                patience=_PATIENCE,
+                private=headers_of(self.token),
+            )
+            known = {k: v for k, v in answer.headers.items() if k.lower().startswith("x-error-")}
+            request = httpx2.Request("GET", url)
+            hf_raise_for_status(
+                httpx2.Response(answer.status, headers=known, content=body, request=request)
+            )
+            found = _NEXT.search(answer.headers.get("link", ""))
+            return _decoded(body), found[1] if found else None
 
     def _file(self, repo: str, commit: str) -> Path:
         return self.folder / repo.replace("/", "--") / f"{commit}.json"
@@ -181,6 +205,13 @@ class Listings:
         except (OSError, msgspec.DecodeError):
             return None
         return _read(repo, said) if said.get("sha") == commit else None
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("it nests without reason") from None
 
 
 def headers_of(token: str | None) -> dict[str, str]:
