@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from catalog.errors import TlhubError
     from catalog.record import ModelRecord
     from converters.folder import ModelFolder
-    from tlhub.api import catalog, finetune, load, open_catalog, pull, record, search
+    from tlhub.adding import add, remove
+    from tlhub.api import (
+        catalog,
+        convert,
+        finetune,
+        layers,
+        load,
+        open_catalog,
+        pull,
+        record,
+        search,
+    )
     from tlhub.settings import Settings
 
 __all__ = [
@@ -28,7 +39,9 @@ __all__ = [
     "catalog",
     "finetune",
     "load",
+    "convert",
     "open_catalog",
+    "layers",
     "pull",
     "record",
     "search",
@@ -45,7 +58,9 @@ _HOMES = {
     "open_catalog": "tlhub.api",
     "pull": "tlhub.api",
     "record": "tlhub.api",
+    "convert": "tlhub.api",
     "search": "tlhub.api",
+    "layers": "tlhub.api",
 }
 
 _check()

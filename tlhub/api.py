@@ -13,7 +13,7 @@ from tlhub.settings import Settings
 
 if TYPE_CHECKING:
     from catalog.search import Catalog, SearchResult
-    from converters.folder import ModelFolder
+    from converters.folder import Layer, ModelFolder
     from converters.runtime import OnnxModel
     from converters.session import Device
     from tlhub.pulling import Format
@@ -106,6 +106,81 @@ def pull(
 
 
 def load(
+def convert(
+    model: str | Path,
+    *,
+    layers: Sequence[str] = (),
+    preprocess: bool = True,
+    out: str | Path | None = None,
+    force: bool = False,
+    trust: bool = False,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> ModelFolder:
+    """A verified folder with the ONNX graph of ``model``, which `pull` makes too, as one wants it.
+
+    ``model`` is as for `pull`, or a file or folder of weights that is here. Tensors of ``layers``
+    (`tlhub.layers` names them) are further outputs, checked as the others are; without
+    ``preprocess`` the graph takes the network's own tensors.
+
+    Raises:
+        ConversionError: it cannot be converted, or the graph does not compute the same.
+        UsageError: there is no such layer, or ``out`` exists. As `pull` besides.
+    """
+    from tlhub import pulling
+
+    settings = settings or Settings.load()
+    options = pulling.Options(layers=tuple(layers), preprocess=preprocess)
+    plan = pulling.plan(_address(model), settings, options, progress=progress)
+    if plan.no_onnx is not None:
+        raise _no_onnx(str(model), plan.no_onnx)
+    return pulling.pull(
+        plan,
+        settings,
+        out=None if out is None else Path(out).expanduser(),
+        force=force,
+        trust=trust,
+        progress=progress,
+    )
+
+
+def layers(
+    model: str | Path, *, settings: Settings | None = None, progress: Progress = silent
+) -> tuple[Layer, ...]:
+    """The named layers of a model, in the order in which they are computed.
+
+    Of a folder that is here those in its graph; else those of the record's architecture, for
+    which no weights are fetched.
+
+    Raises:
+        ConversionError: the architecture is unknown.
+        NotFoundError: there is no such model.
+    """
+    from converters.folder import ModelFolder
+
+    settings = settings or Settings.load()
+    path = _local(str(model))
+    if path is not None and path.is_dir():
+        return ModelFolder.open(path).manifest.layers
+    from tlhub import pulling
+
+    plan = pulling.plan(_address(model), settings, progress=progress)
+    if plan.no_onnx is not None:
+        raise _no_onnx(str(model), plan.no_onnx)
+    from converters.layers import layers_of
+    from converters.registry import random_backbone
+
+    progress(Event(f"building {plan.record.architecture}"))
+    backbone = random_backbone(plan.record, 0)
+    return layers_of(backbone.module, backbone.front.example())
+
+
+def _address(model: str | Path) -> str:
+    """What `pulling.plan` takes: a path that is here as a URI."""
+    path = Path(model).expanduser()
+    return path.absolute().as_uri() if path.exists() else str(model)
+
+
     model: str | Path,
     *,
     device: Device = "auto",

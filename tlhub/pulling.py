@@ -56,6 +56,8 @@ class Options:
     exclude: tuple[str, ...] = ()
     precision: str | None = None  # None: as the publisher has it without saying
 
+    layers: tuple[str, ...] = ()  # further outputs of the graph
+    preprocess: bool = True  # False: the graph takes the network's own tensors
 
 @dataclass(frozen=True)
 class Plan:
@@ -69,6 +71,7 @@ class Plan:
     size_bytes: int | None = None  # of all artifacts; None where one does not say
     place: Place | None = None  # the repository that they are of, if they are of one
 
+    options: Options = Options()
 
 def plan(
     model: str,
@@ -118,6 +121,7 @@ def plan(
         size_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         place=place,
     )
+        options=options,
 
 
 def here(plan: Plan, settings: Settings) -> dict[str, Path]:
@@ -192,13 +196,14 @@ def _make(
             scanning.refuse(files, trust=trust)
             folder = originals.link(plan.record, files, target)
         elif folder is None:
-            from converters.convert import convert
+            from converters import convert
 
-            folder = convert(
+            folder = convert.convert(
                 plan.record,
                 files,
                 target,
                 replace=True,
+                options=convert.Options(plan.options.layers, plan.options.preprocess),
                 trust=trust,
                 progress=lambda step: progress(Event(step)),
             )
@@ -390,6 +395,8 @@ def _made(target: Path, settings: Settings) -> ModelFolder | None:
 
     if not target.is_dir() or not use(settings.home, target):
         return None
+        if plan.options.layers or not plan.options.preprocess:
+            parts += [plan.options.layers, plan.options.preprocess]
     try:
         folder = ModelFolder.open(target)
         folder.verify()

@@ -18,6 +18,8 @@ COMMANDS = (
     "compare",
     "similar",
     "pull",
+    "convert",
+    "layers",
     "predict",
     "finetune",
     "lock",

@@ -1,0 +1,65 @@
+"""`tlhub convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlhub.cli import options, output
+from tlhub.cli.output import ProgressMode
+
+
+def convert(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A uid, a URI, or a file or folder of weights that is here."
+        ),
+    ],
+    *,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="A layer that is an output too; may be repeated."),
+    ] = None,
+    no_preprocess: Annotated[
+        bool, typer.Option("--no-preprocess", help="A graph that takes the network's own tensors.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A new folder for a copy, of real files.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make it again even if it is here already.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Read pickles that hold more than tensors.")
+    ] = False,
+    offline: options.Offline = False,
+    progress: options.ShowProgress = ProgressMode.auto,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Convert weights to an ONNX graph that provably computes the same."""
+    from tlhub import api
+    from tlhub.cli.pulled import pulled
+    from tlhub.settings import Settings
+
+    with output.progress(progress, quiet=quiet) as report:
+        folder = api.convert(
+            model,
+            layers=layer or (),
+            preprocess=not no_preprocess,
+            out=out,
+            force=force,
+            trust=trust,
+            settings=Settings.load(offline=offline or None),
+            progress=report,
+        )
+    result = pulled(folder, None, {})
+    if json:
+        output.emit(result.document)
+    elif quiet:
+        output.line(result.name)
+    else:
+        result.show()
