@@ -65,16 +65,22 @@ def leftovers(store: Store, roots: Iterable[Path], idle_s: float = _DAY_S) -> It
         for item in _item("partial", path.name, path):
             if item.used_at <= idle_since and (not lock.exists() or is_free(lock)):
                 yield item
+    yield from unfinished(roots, idle_s)
+
+
+def unfinished(roots: Iterable[Path], idle_s: float = _DAY_S) -> Iterator[Item]:
+    """The folders in ``roots`` that killed processes left half made or half removed."""
+    idle_since = time.time() - idle_s
     for root in roots:
         for path in sorted(root.iterdir()) if root.is_dir() else []:
             name = path.name
             if not name.startswith(".") or not path.is_dir():
                 continue
             lock = path.with_name(name.removesuffix(_WORK) + ".tlhub-lock")
-            unfinished = name.endswith(_WORK) and (not lock.exists() or is_free(lock))
+            dead = name.endswith(_WORK) and (not lock.exists() or is_free(lock))
             for item in _item("leftover", name, path):
                 building = name.startswith(".building-") and item.used_at <= idle_since
-                if _TRASH in name or unfinished or building:
+                if _TRASH in name or dead or building:
                     yield item
 
 

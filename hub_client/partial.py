@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -229,6 +230,18 @@ def sweep(folder: Path) -> None:
             alone = is_sidecar and not (folder / f"{name}part").exists()
             if (alone or name.endswith(_OWN)) and entry.stat().st_mtime < dead:
                 Path(entry).unlink(missing_ok=True)
+
+
+def outdated(folder: Path, brought: Callable[[str], bool]) -> Iterator[Path]:
+    """The partials in ``folder`` of URLs whose files were ``brought`` by now: they are of others.
+
+    Their servers have replaced what they are parts of.
+    """
+    with contextlib.suppress(OSError):
+        for sidecar in folder.glob("*part.json"):
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                if brought(msgspec.json.decode(sidecar.read_bytes(), type=Origin).url):
+                    yield sidecar.with_suffix("")
 
 
 def remove_partial(path: Path) -> None:

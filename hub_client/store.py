@@ -17,7 +17,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,9 @@ from catalog.errors import IntegrityError
 from catalog.record import Artifact
 from hub_client.digests import Hasher, hash_file
 from hub_client.locks import Locks, holding
-from hub_client.partial import move_partial, remove_partial
+from hub_client.partial import move_partial, outdated, own_path, remove_partial
 from hub_client.progress import Progress, silent
-from hub_client.usage import use
+from hub_client.usage import owning, use
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,8 @@ class Store:
         for ref, sha256 in refs:
             with writing(ref):
                 ref.parent.mkdir(parents=True, exist_ok=True)
-                fresh = ref.with_name(f"{ref.name}.{sha256[:12]}.new")
+                fresh = own_path(self.tmp)  # where it is swept if we are killed
+                self.tmp.mkdir(parents=True, exist_ok=True)
                 fresh.write_text(sha256, encoding="ascii")
                 fresh.replace(ref)
         return places
@@ -154,6 +155,16 @@ class Store:
         """The one place for the partial file of ``key``, owned until the end of the block."""
         with self.lock(key):
             yield self.tmp / f"{_file_name(key)}.part"
+
+    def drop_outdated(self, brought: Callable[[str], bool]) -> None:
+        """Remove partials of URLs whose files are here by now, unless somebody is at them."""
+        for part in outdated(self.tmp, brought):
+            lock = self.home / "locks" / f"{part.name.removesuffix('.part')}.lock"
+            if self.locks is not Locks.soft:
+                with contextlib.suppress(OSError), owning(lock) as free:
+                    if free:
+                        remove_partial(part)
+                        lock.unlink()
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:

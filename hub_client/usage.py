@@ -103,13 +103,23 @@ def exclusive(home: Path) -> Iterator[None]:
 
 def is_free(lock: Path) -> bool:
     """Whether nobody holds this lock file."""
+    with owning(lock) as free:
+        return free
+
+
+@contextlib.contextmanager
+def owning(lock: Path) -> Iterator[bool]:
+    """Whether nobody held this lock file; then it is ours until the end of the block."""
     mine = FileLock(lock)
     try:
         mine.acquire(timeout=0)
     except Timeout:
-        return False
-    mine.release()
-    return True
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        mine.release()
 
 
 def _leave(home: Path, pid: int) -> None:

@@ -14,7 +14,17 @@ import msgspec
 from catalog.errors import NotFoundError, UsageError
 from converters.folder import MANIFEST, Manifest
 from hub_client import lockfile
-from hub_client.cache import Item, blobs, folders, forget_refs, hashes, leftovers, remove, size_of
+from hub_client.cache import (
+    Item,
+    blobs,
+    folders,
+    forget_refs,
+    hashes,
+    leftovers,
+    remove,
+    size_of,
+    unfinished,
+)
 from hub_client.lockfile import LockFile
 from hub_client.store import Store
 from hub_client.usage import running
@@ -154,8 +164,7 @@ def rm(uids: Collection[str], settings: Settings, *, force: bool = False) -> Pru
                 hint="--force removes it all the same",
             )
     blobs_too = [blob for blob in _freed(chosen, kept) if not _needed(blob)]
-    left = leftovers(store, (store.models,))
-    swept = [Kept(item) for item in left if item.kind == "leftover"]
+    swept = map(Kept, unfinished((store.models,)))
     return _remove(store, [*chosen, *blobs_too, *swept], force=chosen if force else ())
 
 

@@ -19,8 +19,10 @@ from catalog.errors import (
     TlhubError,
     UsageError,
 )
+from catalog.hf_record import address_of
 from catalog.record import Artifact, ModelRecord
 from hub_client import selection
+from hub_client.cache import remove, unfinished
 from hub_client.fetch import fetch
 from hub_client.mirrors import mirrored
 from hub_client.network import without_credentials
@@ -55,9 +57,9 @@ class Options:
     include: tuple[str, ...] = ()  # globs on the paths, in place of our own choice
     exclude: tuple[str, ...] = ()
     precision: str | None = None  # None: as the publisher has it without saying
-
     layers: tuple[str, ...] = ()  # further outputs of the graph
     preprocess: bool = True  # False: the graph takes the network's own tensors
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,8 +72,8 @@ class Plan:
     no_onnx: str | None = None  # why it stays as it is, where ONNX was wanted
     size_bytes: int | None = None  # of all artifacts; None where one does not say
     place: Place | None = None  # the repository that they are of, if they are of one
-
     options: Options = Options()
+
 
 def plan(
     model: str,
@@ -120,8 +122,8 @@ def plan(
         no_onnx=no_onnx,
         size_bytes=None if None in sizes else sum(size or 0 for size in sizes),
         place=place,
-    )
         options=options,
+    )
 
 
 def here(plan: Plan, settings: Settings) -> dict[str, Path]:
@@ -202,12 +204,14 @@ def _make(
                 plan.record,
                 files,
                 target,
-                replace=True,
                 options=convert.Options(plan.options.layers, plan.options.preprocess),
+                replace=True,
                 trust=trust,
                 progress=lambda step: progress(Event(step)),
             )
         use(settings.home, folder.path)
+    for item in unfinished((store.models,)):  # of other models, whose pull was killed
+        remove(store, item)
     return folder
 
 
@@ -243,7 +247,7 @@ def _of_record(
         except TlhubError:
             if not chosen or not all(_does_without(artifact) for artifact in chosen):
                 raise
-    as_listed = not chosen or record.uid == f"hf/{record.hf_hub_id}"
+    as_listed = not chosen or _is_whole(record, url)
     if listed is not None and (as_listed or options.include):
         artifacts = selection.of_repository(
             listed.artifacts,
@@ -269,14 +273,24 @@ def _of_record(
 
 def _repository(record: ModelRecord) -> str | None:
     """The address of the repository on the hub that has the record's files; at its commit."""
-    if record.hf_hub_id is None:
-        return None
-    url = f"hf:{record.hf_hub_id}"
+    url = f"hf:{record.hf_hub_id}" if record.hf_hub_id else None
     for artifact in record.artifacts:
         for address in artifact.urls:
-            if address.startswith(f"{url}@"):
-                return address.partition("!")[0] if _is_pinned(artifact) else url
-    return None if record.artifacts else url
+            repo = address.partition("!")[0]
+            if repo.startswith(("hub+", f"{url}@")):
+                return repo if _is_pinned(artifact) else repo.partition("@")[0]
+    if record.artifacts or url is None:
+        return None
+    hub = (record.origin_url or "").removesuffix(f"/{record.hf_hub_id}")
+    return address_of(hub, str(record.hf_hub_id)) if record.uid.startswith("hf/") else url
+
+
+def _is_whole(record: ModelRecord, url: str | None) -> bool:
+    """Whether the record is of all that is in the repository at ``url``, as a sync makes it."""
+    name = record.uid.partition("/")[2]
+    if url is not None and url.startswith("hub+") and url.partition("@")[0].endswith(f"/{name}"):
+        return True
+    return record.uid == f"hf/{record.hf_hub_id}"
 
 
 def _is_pinned(artifact: Artifact) -> bool:
@@ -384,6 +398,8 @@ def _target(store: Store, plan: Plan, files: Mapping[str, Path]) -> Path | None:
     parts: list[object] = [CONVERSION_VERSION, plan.format, record.uid, digests]
     if plan.format == "onnx":
         parts += [record.framework, record.architecture]
+        if plan.options.layers or not plan.options.preprocess:
+            parts += [plan.options.layers, plan.options.preprocess]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     name = re.sub(r"[^\w.=-]+", "--", record.uid)[:120]
     return store.models / f"{name}-{key}"
@@ -395,8 +411,6 @@ def _made(target: Path, settings: Settings) -> ModelFolder | None:
 
     if not target.is_dir() or not use(settings.home, target):
         return None
-        if plan.options.layers or not plan.options.preprocess:
-            parts += [plan.options.layers, plan.options.preprocess]
     try:
         folder = ModelFolder.open(target)
         folder.verify()

@@ -31,7 +31,7 @@ with the right file, `then` is the next run, when nothing is wrong any more.
 `right`: exit 0 and the right bytes. `error`: a message, and no file that counts as done.
 `traceback`: an error that shows as one of the program's own. **WRONG FILE**: other bytes under the
 final name, and no mark beside it. **hangs**: killed after {hang:.0f} s. `left`: what is there
-besides in the end; where a file was replaced meanwhile, the part of what it was before.
+besides in the end.
 
 aria2c runs with `-c` (go on), `--checksum` and, where there is a mirror, its URL too; `hf download`
 knows no mirrors, so that the mirror is its hub. A token is given as each client takes it: in the

@@ -145,12 +145,8 @@ def _judged(
     codes: tuple[int, ...] = RIGHT,
     *,
     again: bool = True,
-    of_others: bool = False,
 ) -> Cell:
-    """What a run came to, and the next one, once nothing is wrong any more.
-
-    ``of_others``: parts of another version may stay, for whoever asks for that.
-    """
+    """What a run came to, and the next one, once nothing is wrong any more."""
     text, good = _verdict(client, scene, run)
     good = good and run.code in (codes if client in clients.OURS else RIGHT)
     text += f"; {run.seconds:.0f} s"
@@ -165,7 +161,7 @@ def _judged(
         text += f", {_times(scene.server.sent_bytes)}"
     left = sum(path.stat().st_size for path in clients.remains(client, scene))
     text += f"; {left / 1e6:.1f} MB left" if left else ""
-    return Cell(text, good and (of_others or not left))
+    return Cell(text, good and not left)
 
 
 def _verdict(client: Client, scene: Scene, run: Run) -> tuple[str, bool]:
@@ -210,7 +206,7 @@ def _replaced_between(client: Client, scene: Scene) -> Cell:
     _begun(client, scene, HALF)
     scene.server.files[clients.NAME].version = B
     scene.sha256 = B.sha256  # as the publisher's page has it by now
-    return _judged(client, scene, _run(client, scene), again=False, of_others=True)
+    return _judged(client, scene, _run(client, scene), again=False)
 
 
 def _redirected(client: Client, scene: Scene) -> Cell:

@@ -185,6 +185,12 @@ class HuggingFaceSource:
             for item, _ in todo[etag]:
                 answers[item.artifact.path] = wrong  # type: ignore[assignment]
         cache.settle()
+        done = {
+            _any_commit(wish.url)
+            for wish, partial in wishes
+            if isinstance(answers.get(todo[etags[partial]][0][0].artifact.path), Path)
+        }
+        cache.drop_outdated(lambda url: _any_commit(url) in done)
 
     def _wish(self, first: RepoFile, listing: Listing, artifact: Artifact, entry: Entry) -> Wish:
         stated = artifact.digest
@@ -219,6 +225,11 @@ class HuggingFaceSource:
         """The user's token as `huggingface_hub` finds it. It is for one hub, and no other."""
         own = file.endpoint is None or origin_of(file.endpoint) == origin_of(self._endpoint)
         return hub.get_token() if own and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else None
+
+
+def _any_commit(url: str) -> str:
+    """The URL of a file in a repository without the commit it is of."""
+    return re.sub(r"/resolve/[0-9a-f]{40}/", "/resolve/-/", url, count=1)
 
 
 def _not_there(file: RepoFile) -> NotFoundError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from pathlib import Path
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from catalog.disk import flush, replacing, writing
-from hub_client.partial import move_partial
+from hub_client.partial import move_partial, outdated, remove_partial
+from hub_client.usage import owning
 
 PARTIAL = "tlhub-part"  # what is added to the name of a blob that is on its way
 
@@ -82,6 +83,15 @@ class RepoCache:
                 for etag in sorted(set(etags)):  # in one order, so that no two wait for each other
                     held.enter_context(WeakFileLock(folder / f"{etag}.lock"))
             yield
+
+    def drop_outdated(self, brought: Callable[[str], bool]) -> None:
+        """Remove partials of URLs whose files are here by now, unless somebody is at them."""
+        for part in outdated(self.blobs, brought):
+            etag = part.name.removesuffix(f".{PARTIAL}")
+            lock = self.root / ".locks" / self.folder.name / f"{etag}.lock"
+            with contextlib.suppress(OSError, NotImplementedError), owning(lock) as free:
+                if free:
+                    remove_partial(part)
 
     def adopt(self, file: Path, etag: str) -> Path:
         """Move a verified, flushed file from ``blobs`` to its name."""

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from catalog.errors import TlhubError, UsageError
 from hub_client.archives import Archive
-from hub_client.network import Http, origin_of, split_url
+from hub_client.network import Http, origin_of, split_credentials, split_url
 from hub_client.partial import own_path, remove_partial, sweep
 from hub_client.sources.single import single, stated_digest, wish_for
 from hub_client.sources.source import Job, Place, Wanted
@@ -87,6 +87,8 @@ class HttpSource:
                 else:
                     end = store.adopt(got.path, got.sha256, items[0].artifact, items[0].url)
                 answers |= dict.fromkeys((item.artifact.path for item in items), end)
+        here = [i for i in wanted if isinstance(answers.get(i.artifact.path), Path)]
+        store.drop_outdated({split_credentials(item.url)[0] for item in here}.__contains__)
         return answers
 
     def close(self) -> None:

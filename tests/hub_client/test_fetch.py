@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import signal
@@ -169,6 +170,24 @@ def test_killed_at_any_moment_it_leaves_no_wrong_blob_and_goes_on(
     assert Path(out.strip()).read_bytes() == body, err
     assert any(server.asked("/w", "range"))
     assert list(store.tmp.iterdir()) == []
+
+
+def test_parts_of_what_a_url_was_before_go_when_it_is_here(server, served, data, store, artifact):
+    before = [random.Random(seed).randbytes(3_000_000) for seed in (1, 2, 3)]
+    urls = [server.url("/w"), server.url("/w"), server.url("/other")]
+    for body, url in zip(before, urls, strict=True):
+        server.files[url.removeprefix(server.url())] = served(body, etag='"1"', drops=[10**6] * 9)
+        process = start(store, artifact(body, url))
+        while not list(store.tmp.glob(f"{hashlib.sha256(body).hexdigest()[:40]}*.part.json")):
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+    parts = {hashlib.sha256(body).hexdigest()[:40] for body in before}
+    server.files["/w"] = served(data, etag='"2"')
+    with store.partial(hashlib.sha256(before[1]).hexdigest()):  # somebody is at it
+        fetch([artifact(data, server.url("/w"))], store)
+    left = {path.name[:40] for path in store.tmp.glob("*.part*")}
+    assert left == parts - {hashlib.sha256(before[0]).hexdigest()[:40]}
 
 
 @pytest.mark.parametrize("count", [2, 8])

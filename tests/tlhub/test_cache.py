@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from filelock import FileLock
 from machine import Machine
 
 from catalog.errors import UsageError
@@ -157,6 +158,17 @@ def test_a_kill_in_the_middle_of_prune_or_rm_leaves_each_thing_whole_or_gone(
     machine("cache", "prune", "--older-than", "1d", "--yes")
     assert list((machine.home / "models").iterdir()) == []
     assert [p for p in (machine.home / "blobs").rglob("*") if p.is_file()] == []
+
+
+def test_a_pull_sweeps_what_killed_pulls_left_and_no_more(machine: Machine) -> None:
+    models = machine.home / "models"
+    dead, alive = models / ".one-1.tlhub-new", models / ".two-2.tlhub-new"
+    dead.mkdir(parents=True)
+    alive.mkdir()
+    with FileLock(models / ".two-2.tlhub-lock"):
+        machine.put(w=b"abc")
+    assert not dead.exists()
+    assert alive.exists()
 
 
 def test_verify_finds_a_flipped_bit_anywhere_and_mends_it(stocked: Machine) -> None:
