@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from catalog.errors import UsageError
+from catalog.members import leaves_folder
 from catalog.model_card import fields, word
 from catalog.record import Artifact, Digest, ModelRecord, Provenance, decode, encode
 
@@ -20,9 +21,12 @@ WANTED = (
     *("pipeline_tag", "safetensors", "sha", "siblings", "tags"),
 )
 
+HUGGING_FACE = "https://huggingface.co"
+
+_HUB = re.compile(r"https?://([^/?#@!]+)")
 _ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_WHEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+_WHEN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)Z")
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 _PRECISIONS = {"F64": "fp64", "F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 # Ending -> format, and whether loading it can run code; in the order of our preference.
@@ -60,18 +64,46 @@ def repository_of(entry: Any) -> str:
 
 
 def modified(entry: Any) -> str | None:
-    """When the repository last changed: ISO 8601 in UTC, which sorts as text; None if unsaid."""
+    """When the repository last changed: ISO 8601 in UTC, without the Z, so that it sorts as text.
+
+    None where the entry does not say.
+    """
     said = entry.get("lastModified") if isinstance(entry, dict) else None
-    return said if isinstance(said, str) and _WHEN.fullmatch(said) else None
+    found = _WHEN.fullmatch(said) if isinstance(said, str) else None
+    return found[1] if found else None
+
+
+def source_of(endpoint: str) -> str:
+    """The first part of the uids of another hub than the one of `HF_ENDPOINT`: its host.
+
+    Raises:
+        UsageError: the address is not that of a host alone.
+    """
+    found = _HUB.fullmatch(endpoint)
+    if found is None:
+        raise UsageError(
+            f"{endpoint!r:.80} is no address of a hub", hint="write https://hub.example.com"
+        )
+    return found[1].lower().replace(":", "-")
+
+
+def address_of(endpoint: str, name: str) -> str:
+    """The URI of a repository, which leads to the hub at ``endpoint`` wherever it is read.
+
+    A hub that is not a host alone has none: there it is an `hf:`, for `HF_ENDPOINT` to lead.
+    """
+    elsewhere = endpoint != HUGGING_FACE and _HUB.fullmatch(endpoint)
+    return f"hub+{endpoint}/{name}" if elsewhere else f"hf:{name}"
 
 
 def record_of(
     entry: Any,
     endpoint: str,
     *,
+    source: str = "hf",
     uid_of: Callable[[str], str] = "hf/{}".format,
 ) -> ModelRecord:
-    """The record of one entry of the hub at ``endpoint``.
+    """The record of one entry of the hub at ``endpoint``, under the uid `source/owner/name`.
 
     A field that makes no sense is left out and logged. ``uid_of`` gives the uid under which the
     catalog has a repository.
@@ -102,10 +134,12 @@ def record_of(
     when = modified(entry)
     params, precision, about = _weights(entry.get("safetensors"))
     found |= {
-        "hf_hub_id": name,
+        "hf_hub_id": name if source == "hf" else None,
         "origin_url": f"{endpoint}/{name}",
         "params": params,
-        "artifacts": tuple(_artifacts(entry, name, precision, about)),
+        "artifacts": tuple(_artifacts(entry, address_of(endpoint, name), precision, about))
+        if "/" in name
+        else (),  # an alias of old: nothing is pulled by it
         **_architecture(entry.get("config")),
     }
     known = {field: value for field, value in found.items() if value not in (None, (), "")}
@@ -115,7 +149,7 @@ def record_of(
         path=_commit(entry),
         date=when[:10] if when else None,
     )
-    record = ModelRecord(uid=f"hf/{name}", provenance=(provenance,), **known)
+    record = ModelRecord(uid=f"{source}/{name}", provenance=(provenance,), **known)
     return decode(encode(record))
 
 
@@ -149,12 +183,12 @@ def _commit(entry: Mapping[str, Any]) -> str | None:
 
 
 def _artifacts(
-    entry: Mapping[str, Any], name: str, precision: str | None, about: int | None
+    entry: Mapping[str, Any], address: str, precision: str | None, about: int | None
 ) -> Iterator[Artifact]:
     """The files of weights: those at the top before those in folders, safe ones first."""
     siblings = entry.get("siblings")
     commit = _commit(entry)
-    if not isinstance(siblings, list) or commit is None or "/" not in name:
+    if not isinstance(siblings, list) or commit is None:
         return
     files = [item for item in siblings if isinstance(item, dict) and _is_weights(item)]
     files.sort(key=_preference)
@@ -167,7 +201,7 @@ def _artifacts(
         yield Artifact(
             path=path,
             format=format_,
-            urls=(f"hf:{name}@{commit}!{path}",),
+            urls=(f"{address}@{commit}!{path}",),
             precision=_precision(path) or (precision if alone else None),
             size_bytes=size,
             about_bytes=about if alone and size is None else None,
@@ -181,7 +215,7 @@ def _is_weights(item: Mapping[str, Any]) -> bool:
     path = word(item.get("rfilename"))
     if path is None or _LEFTOVER.search(path) or "!" in path or "\\" in path:
         return False
-    if path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/")):
+    if leaves_folder(path) or not {"", "."}.isdisjoint(path.split("/")):
         return False
     return PurePosixPath(path).suffix.lower() in _FORMATS
 

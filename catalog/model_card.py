@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from catalog.errors import UsageError
+from catalog.errors import IntegrityError, UnsafeError, UsageError
 from catalog.harvesters.datasets import dataset_of_hub
 from catalog.licenses import license_of
 from catalog.model_index import Complain, evaluations
@@ -34,20 +34,22 @@ def metadata(text: str) -> dict[str, Any]:
 
     Raises:
         UsageError: there is none, or it is no YAML.
+        UnsafeError: it stands for more than a card can have to say.
     """
-    import yaml
-
     found = _FRONT.match(text)
     if found is None:
         raise UsageError(
             "the card has no metadata: it does not begin with YAML between two lines `---`",
             hint="https://huggingface.co/docs/hub/model-cards says what goes there",
         )
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    from catalog.harvesters import yamls  # here: most cards come as JSON
+
     try:
-        said = yaml.load(found[1], Loader=loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(f"the metadata of the card is no YAML: {error}") from error
+        said = yamls.load(found[1], "the metadata of the card")
+    except UnsafeError:
+        raise
+    except IntegrityError as error:
+        raise UsageError(error.message) from error
     if not isinstance(said, dict):
         raise UsageError(f"the metadata of the card is not fields but {said!r:.60}")
     return said
@@ -120,12 +122,13 @@ def _words(card: Mapping[str, Any], name: str, complain: Complain) -> list[str]:
     value = card.get(name)
     if value is None:
         return []
+    if value is False and name == "language":  # as YAML reads Norwegian's `no`
+        return ["no"]
     if not isinstance(value, str | list):
         complain(name, f"expected text or a list of texts, got {value!r:.60}")
         return []
     found = []
     for i, item in enumerate(value[:_MOST] if isinstance(value, list) else [value]):
-        # YAML reads the language `no` as false.
         plain = "no" if item is False and name == "language" else word(item)
         if plain is None:
             complain(f"{name}[{i}]", f"expected a short text, got {item!r:.60}")

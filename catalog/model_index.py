@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ def _results(index: Any, complain: Complain) -> Iterator[Evaluation]:
         for j, result in _items(entry.get("results"), f"model-index[{i}].results", complain):
             where = f"model-index[{i}].results[{j}]"
             task, dataset = result.get("task"), result.get("dataset")
-            if not (isinstance(task, dict) and isinstance(task.get("type"), str)):
+            if not (isinstance(task, dict) and _text(task.get("type"))):
                 complain(f"{where}.task.type", f"expected text, got {task!r:.60}")
                 continue
             name = _dataset(dataset)
@@ -128,9 +129,9 @@ def _evaluation(
     where: str,
     complain: Complain,
 ) -> Evaluation | None:
-    kind = metric.get("type")
-    if not isinstance(kind, str) or not kind.strip():
-        complain(f"{where}.type", f"expected text, got {kind!r:.60}")
+    kind = _text(metric.get("type"))
+    if kind is None or not re.search("[a-z0-9]", kind.lower()):
+        complain(f"{where}.type", f"expected a short text, got {metric.get('type')!r:.60}")
         return None
     figure = _figure(metric.get("value"))
     if figure is None:
@@ -154,12 +155,17 @@ def _evaluation(
         value=value,
         unit=unit,
         higher_is_better=name not in _ERROR_RATES and not _LOWER_IS_BETTER.search(name),
-        source_url=url if isinstance(url, str) and url.startswith("https://") else None,
+        source_url=url if _is_link(url) else None,
     )
 
 
+def _is_link(url: Any) -> bool:
+    return isinstance(url, str) and bool(re.fullmatch(r"https://[!-~]{1,1000}", url))
+
+
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST else None
+    short = isinstance(value, str) and 0 < len(value.strip()) <= _LONGEST and value.isprintable()
+    return value if short else None
 
 
 def _metric(kind: str, name: Any, task: str) -> str:
@@ -175,11 +181,13 @@ def _metric(kind: str, name: Any, task: str) -> str:
 def _figure(value: Any) -> tuple[float, bool] | None:
     """The number, and whether it was written with a percent sign: `85.2 %`, `271 +/- 20`."""
     if isinstance(value, str):
-        match = _NUMBER.fullmatch(value.strip())
-        return (float(match[1]), bool(match[2])) if match else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        match = _NUMBER.fullmatch(value.strip()) if len(value) <= _LONGEST else None
+        number, percent = (float(match[1]), bool(match[2])) if match else (math.nan, False)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value), False
+    else:
+        number, percent = (float(value) if abs(value) <= sys.float_info.max else math.nan), False
+    return (number, percent) if math.isfinite(number) else None
 
 
 def _scaled(metric: str, value: float, percent: bool) -> tuple[float, str | None] | None:

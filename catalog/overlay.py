@@ -9,7 +9,7 @@ which network homes and read-only ones cannot share.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -160,9 +160,9 @@ class Overlay:
         records: Iterable[ModelRecord],
         origin: Origin,
         *,
-        cursor: tuple[str, str] | None = None,
+        cursors: Mapping[str, str] = {},
     ) -> Changes:
-        """Add or replace records, and keep ``cursor`` (name, value), all or nothing.
+        """Add or replace records, and keep ``cursors`` (values by name), all or nothing.
 
         What is the same already does not change. What a user added is not replaced by a sync.
         """
@@ -183,7 +183,7 @@ class Overlay:
                     "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)",
                     (uid, version, origin, record),
                 )
-            if cursor is not None:
+            for cursor in cursors.items():
                 database.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursor)
         return Changes(**counts)
 

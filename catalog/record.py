@@ -198,7 +198,7 @@ def decode(line: bytes | str) -> ModelRecord:
     """
     try:
         return _decoder.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"not a model record: {error}") from error
 
 

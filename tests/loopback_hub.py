@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from urllib.parse import unquote
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode
 
 
 @dataclass
@@ -47,6 +48,12 @@ class Hub:
         self.repos: dict[str, dict[str, File]] = {}
         self.said: dict[str, dict[str, object]] = {}  # of a repository: cardData, gated, ...
         self._commits: dict[str, str] = {}
+        # What `GET /api/models` lists; bytes are sent as they are.
+        self.models: list[object] = []
+        # Used up, one a page: a status, headers (and a body), or where the line breaks, or None.
+        self.troubles: list[Any] = []
+        self.page_size = 500
+        self.forgets = False  # every page but the first
         self.siblings: Callable[[list[dict[str, object]]], list[dict[str, object]]] = lambda x: x
         self.refused: tuple[int, dict[str, str]] | None = None  # the answer to everything
         self.token: str | None = None  # without it, 401
@@ -99,9 +106,11 @@ class Hub:
         return [f"{method} {path}" for method, path, _ in self.log if part in path]
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        path = unquote(request.path.partition("?")[0])
+        path, _, query = request.path.partition("?")
+        path = unquote(path)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.log.append((request.command, path, headers))
+        listing = path == "/api/models"
+        self.log.append((request.command, f"{path}?{query}" if listing else path, headers))
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         repo = (api or file or [None, None])[1]
@@ -109,6 +118,8 @@ class Hub:
             self._send(request, *self.refused)
         elif self.token is not None and headers.get("authorization") != f"Bearer {self.token}":
             self._send(request, 401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"})
+        elif listing:
+            self._models(request, parse_qsl(query))
         elif repo is None or repo not in self.repos:
             self._send(request, 404, {"X-Error-Code": "RepoNotFound"})
         elif api and api[2] == "tree":
@@ -120,7 +131,36 @@ class Hub:
         else:
             self._send(request, 404, {"X-Error-Code": "EntryNotFound"})
 
-    def _list(self, request: http.server.BaseHTTPRequestHandler, repo: str) -> None:
+    def _models(
+        self, request: http.server.BaseHTTPRequestHandler, query: list[tuple[str, str]]
+    ) -> None:
+        """A page of the models, what changed last first; its cursor is the last of the page."""
+        trouble = self.troubles.pop(0) if self.troubles else None
+        if isinstance(trouble, tuple):
+            self._send(request, *trouble)
+            return
+        asked = dict(query)
+        after = asked.get("cursor")
+        if after is not None and self.forgets:
+            self._send(request, 400, {})
+            return
+        found = sorted(
+            filter(lambda e: _is_asked_for(e, asked), self.models), key=_age, reverse=True
+        )
+        found = [e for e in found if after is None or list(_age(e)) < json.loads(after)]
+        page = found[: min(self.page_size, int(asked["limit"]))]
+        headers = {"Content-Type": "application/json"}
+        if len(page) < len(found):
+            rest = [pair for pair in query if pair[0] != "cursor"]
+            following = urlencode([*rest, ("cursor", json.dumps(_age(page[-1])))])
+            headers["Link"] = f'<{self.url}/api/models?{following}>; rel="next"'
+        body = b"[%s]" % b",".join(
+            e if isinstance(e, bytes) else json.dumps(e).encode() for e in page
+        )
+        self._send(request, 200, headers, body, drop=trouble)
+
+    def entry(self, repo: str) -> dict[str, object]:
+        """What the hub says of a repository."""
         siblings: list[dict[str, object]] = [
             {
                 "rfilename": path,
@@ -130,13 +170,15 @@ class Hub:
             }
             for path, file in self.repos[repo].items()
         ]
-        said = {
+        return {
             "id": repo,
             "sha": self.commit(repo),
             "siblings": self.siblings(siblings),
             **self.said[repo],
         }
-        body = json.dumps(said).encode()
+
+    def _list(self, request: http.server.BaseHTTPRequestHandler, repo: str) -> None:
+        body = json.dumps(self.entry(repo)).encode()
         self._send(request, 200, {"Content-Type": "application/json"}, body)
 
     def _tree(self, request: http.server.BaseHTTPRequestHandler, repo: str) -> None:
@@ -216,12 +258,25 @@ class Hub:
         status: int,
         headers: Mapping[str, str],
         body: bytes = b"",
+        drop: int | None = None,
     ) -> None:
         request.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             request.send_header(name, value)
         request.end_headers()
-        request.wfile.write(body)
+        self._write(request, body, 0, drop, 0.0)
+
+
+def _is_asked_for(entry: object, asked: Mapping[str, str]) -> bool:
+    said = entry if isinstance(entry, dict) else {}
+    task, author = asked.get("pipeline_tag"), asked.get("author")
+    of = str(said.get("id")).partition("/")[0]
+    return task in {None, said.get("pipeline_tag")} and author in {None, of}
+
+
+def _age(entry: object) -> tuple[str, str]:
+    said = entry if isinstance(entry, dict) else {}
+    return str(said.get("lastModified")), str(said.get("id"))
 
 
 def _lfs(file: File) -> dict[str, object]:

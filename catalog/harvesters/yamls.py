@@ -11,8 +11,8 @@ from catalog.errors import IntegrityError, UnsafeError
 
 MAX_NODES = 1_000_000  # with every alias written out
 MAX_DEPTH = 100
-# A number in base 60, of which a long one takes forever to work out.
-_SIXTIES = re.compile(r"[-+]?[\d_]+(?::[\d_.]+){8}")
+# Numbers that take forever to work out or to print: long ones in base 60, or in hex.
+_ABSURD = re.compile(r"[-+]?(?:[\d_]+(?::[\d_.]+){8}|0[bx]?[\da-f_]{1000})", re.IGNORECASE)
 
 
 def load(text: str, name: str) -> Any:
@@ -46,7 +46,7 @@ def _check(text: str, name: str, loader: Any) -> None:
                     raise UnsafeError(f"{name} has {anchor!r} in itself, or it is not there")
                 size += anchors[anchor]
             case yaml.ScalarEvent(anchor=anchor, value=value):
-                if event.implicit[0] and _SIXTIES.match(value):
+                if event.implicit[0] and _ABSURD.match(value):
                     raise UnsafeError(f"{name} has an absurd number: {value[:20]}...")
                 size += 1
                 anchors |= {anchor: 1} if anchor else {}

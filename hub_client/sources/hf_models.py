@@ -8,7 +8,6 @@ counts requests is waited for as it asks.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,16 +15,18 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx2
+import huggingface_hub as hub
 from huggingface_hub import constants
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    build_hf_headers,
     get_session,
     parse_ratelimit_headers,
 )
 
 from catalog.errors import AccessError, NetworkError, NotFoundError
-from hub_client.network import redact
+from hub_client.network import origin_of, redact
 from hub_client.patience import Patience, Transient
+from hub_client.sources.hf_listing import headers_of
+from hub_client.sources.json_items import items
 
 _PAGE = 500  # models; a hub may give fewer
 _LARGEST_PAGE_BYTES = 256 << 20
@@ -36,14 +37,17 @@ _TRY_LATER = {408, 425, 429, 500, 502, 503, 504, 507, 509}
 
 @dataclass(frozen=True)
 class Page:
-    """Entries as the hub wrote them; ``next`` is the query of the next page, None at the end."""
+    """Entries as the hub wrote them, None for one that cannot be read.
+
+    ``next`` is the query of the next page, None at the end.
+    """
 
     entries: list[Any]
     next: str | None
 
 
 class ModelPages:
-    """The models of one hub, some of them or all.
+    """The models of one hub, some of them or all: of the one at ``endpoint``, or of HF_ENDPOINT's.
 
     ``waiting`` is told the seconds that the hub wants to be left in peace.
     """
@@ -59,6 +63,10 @@ class ModelPages:
         patience: Patience | None = None,
     ) -> None:
         self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        # The user's token is for the hub of HF_ENDPOINT, and no other.
+        own = origin_of(self._endpoint) == origin_of(constants.ENDPOINT)
+        known = own and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
+        self._headers = headers_of(hub.get_token() if known else None)
         self.endpoint = redact(self._endpoint)  # to be shown and kept
         asked = [("sort", "lastModified"), ("direction", "-1"), *(("expand", e) for e in expand)]
         asked += [("pipeline_tag", task)] if task else []
@@ -89,22 +97,22 @@ class ModelPages:
     def _get(self, query: str) -> tuple[list[Any], str | None]:
         self._rest()
         url = f"{self._endpoint}/api/models?{query}"
-        with self._explained():
-            headers = build_hf_headers(library_name="tlhub")
-            session = get_session()
-            with session.stream("GET", url, headers=headers, timeout=_TIMEOUT_S) as response:
-                self._check(response)
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > _LARGEST_PAGE_BYTES:
-                        raise NetworkError(f"{self.endpoint} sent a page without end")
-                limits = parse_ratelimit_headers(response.headers)
+        with (
+            self._explained(),
+            get_session().stream("GET", url, headers=self._headers, timeout=_TIMEOUT_S) as response,
+        ):
+            self._check(response)
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > _LARGEST_PAGE_BYTES:
+                    raise NetworkError(f"{self.endpoint} sent a page without end")
+            limits = parse_ratelimit_headers(response.headers)
         if limits is not None and limits.remaining == 0:
             self._rest_until = time.monotonic() + min(limits.reset_in_seconds, _LONGEST_WAIT_S)
         try:
-            entries = json.loads(body)
-        except (ValueError, RecursionError) as error:
+            entries = items(bytes(body))
+        except ValueError as error:
             raise Transient(NetworkError(f"{self.endpoint} sent a broken page: {error}")) from error
         if not isinstance(entries, list):
             raise NetworkError(
