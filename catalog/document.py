@@ -10,13 +10,14 @@ import tantivy
 
 from catalog.phrases import SAID_BY_NAME
 from catalog.record import ModelRecord, encode
+from catalog.shown import SHOWN
 from catalog.synonyms import STEMS
 from catalog.tasks import TASKS
 from catalog.well_known import CALLED, WELL_KNOWN
 from catalog.words import compact, tokens, words
 
 # Raise it when the fields below or what goes into them change.
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 FACETS = ("task", "framework", "source", "license")
 _KEYWORDS = (*FACETS, "kind", "modality", "dataset", "language", "commercial", "shape")
 # Fields of numbers, and the uid; figures of any other metric are in columns of their own.
@@ -25,10 +26,13 @@ COLUMNS = frozenset(["uid", "params", "gmacs", "size", "side", "top1", "prior"])
 STEPPED = ("params", "size", "gmacs")
 LAST_STEP = 64 * 8
 _LEAST = frozenset(["test", "quantized"])  # tags of weights that few mean
+_WRITES = frozenset(["text-generation", "image-text-to-text"])
+_TAUGHT = frozenset(["chat", "instruct"])  # to answer, and not merely to go on
 _PIECES = ("-decoder", "-encoder")
 _SMALL = 25e6  # parameters: what runs on a phone without haste
 _MANY = 5  # languages
 _SHORT = 5  # words in the name of weights that are no variant of others
+_PLAIN = "r50"  # the backbone that detectors and the like are shown with first
 
 
 def schema() -> tantivy.Schema:
@@ -144,7 +148,8 @@ def _kinds(record: ModelRecord) -> set[str]:
     """The task, and what tags say beyond it or where there is none, or else the name."""
     said = {tag for tag in record.tags if not (record.task and tag in TASKS)}
     named = {SAID_BY_NAME[word] for word in tokens(record.uid) if word in SAID_BY_NAME}
-    return {kind for kind in (record.task, *said, *named) if kind}
+    talks = {"chat"} if record.task in _WRITES and _TAUGHT & set(tokens(record.uid)) else set()
+    return {kind for kind in (record.task, *said, *named, *talks) if kind}
 
 
 def _add_figures(document: tantivy.Document, record: ModelRecord) -> None:
@@ -190,7 +195,7 @@ def _text(record: ModelRecord, rest: str) -> Iterator[str]:
 
 
 def _derived(record: ModelRecord) -> Iterator[str]:
-    """What people say of a model that its publisher does not: how small it is, how many it speaks.
+    """What people say of a model that its publisher does not: that it is small, what it was shown.
 
     ``distilbert`` is a ``bert`` too.
     """
@@ -198,6 +203,8 @@ def _derived(record: ModelRecord) -> Iterator[str]:
         yield "small"
     if len(set(record.languages)) >= _MANY:
         yield "multilingual"
+    for dataset in record.source_datasets:
+        yield from tokens(SHOWN.get(dataset.id, ""))
     for word in set(tokens(record.uid)):
         yield from (stem for stem in STEMS if word.endswith(stem) and word != stem)
 
@@ -214,5 +221,6 @@ def prior(record: ModelRecord) -> int:
         return 0
     named = record.architecture in WELL_KNOWN
     default = "default" in record.tags or record.uid in CALLED
-    short = len(words(record.uid.partition("/")[2])) <= _SHORT
-    return 4 * default * (1 + 2 * named) + (record.top1 is not None) + bool(record.also) + short
+    said = words(record.uid.partition("/")[2])
+    plain = (len(said) <= _SHORT) + (_PLAIN in said)
+    return 4 * default * (1 + 2 * named) + (record.top1 is not None) + bool(record.also) + plain

@@ -10,10 +10,11 @@ from tantivy import FieldType, Occur, Query
 
 from catalog.document import COLUMNS, LAST_STEP, STEPPED, column, step, words_of
 from catalog.languages import LANGUAGES
-from catalog.phrases import LONGEST_PHRASE, TASK_PHRASES
+from catalog.phrases import IMAGES, LONGEST_PHRASE, PHRASED, TASK_PHRASES
 from catalog.query import Range
 from catalog.record import ModelRecord, decode
 from catalog.synonyms import ARTICLES, STOP_WORDS, WORD_SYNONYMS, singular
+from catalog.tasks import TASKS
 from catalog.words import compact, parts, words
 
 _CANDIDATES = 50
@@ -42,7 +43,8 @@ class Word:
 class Wording:
     """A text as queries: all of ``tasks`` must match, and of ``words`` as many as possible.
 
-    ``meant`` is what most mean by the tasks; ``boosts`` are what the whole text may be.
+    ``meant`` is what most mean by the tasks; ``boosts`` are what the whole text may be;
+    ``respelt`` are words that are found nowhere, each with the one it was read as.
     """
 
     tasks: tuple[Query, ...]
@@ -50,6 +52,7 @@ class Wording:
     meant: tuple[Named, ...]
     boosts: tuple[Query, ...]
     ignored: tuple[str, ...]
+    respelt: tuple[tuple[str, str], ...]
 
 
 class Reader:
@@ -156,7 +159,9 @@ class Reader:
 
     def understand(self, text: str) -> Wording:
         """What ``text`` asks for; the word of a typo is the nearest that the catalog has."""
-        rest = [word for word in words(text) if word not in ARTICLES]
+        typed = [word for word in words(text) if word not in ARTICLES]
+        rest = self._spelled(typed)
+        respelt = tuple(pair for pair in zip(typed, rest, strict=True) if pair[0] != pair[1])
         tasks, found, ignored, meant = [], [], [], []
         boosts = self._as_a_whole(text, rest)
         kept: list[str] = []
@@ -164,7 +169,7 @@ class Reader:
             length, named = _task_phrase(rest)
             if length:
                 said, rest = rest[:length], rest[length:]
-                tasks.append(self._tasks(named))
+                tasks.append(self._tasks(named, said))
                 meant.append(self._named("kind", named[0], 4.0))
                 boosts += self._said(said)
                 continue
@@ -179,16 +184,22 @@ class Reader:
                 word = ""
             if not word:
                 continue
-            known = self._known(word)
-            if known is None:
+            if not self._known(word):
                 ignored.append(word)
             else:
-                found.append(self._as_written(known))
-                kept.append(known)
-                boosts.append(self._exactly(known, 3.0))
+                found.append(self._as_written(word))
+                kept.append(word)
+                boosts.append(self._exactly(word, 3.0))
         if ignored and not tasks and all(len(word) == 1 for word in kept):
             ignored, found = [*ignored, *kept], []  # what is left says nothing: chest x-ray
-        return Wording(tuple(tasks), tuple(found), tuple(meant), tuple(boosts), tuple(ignored))
+        return Wording(
+            tuple(tasks),
+            tuple(found),
+            tuple(meant),
+            tuple(boosts),
+            tuple(ignored),
+            respelt,
+        )
 
     def _as_a_whole(self, text: str, said: list[str]) -> list[Query]:
         """What is worth more where all that was said is the name, or in it."""
@@ -206,7 +217,7 @@ class Reader:
         """How many words go on with this one: `efficient net`, `resnet 50`, `mask r cnn`."""
         lengths = [2] if len(rest) > 1 and len(rest[0]) == 1 and rest[1].isalpha() else []
         lengths += [1] if rest and len(word) > 1 else []
-        return [n for n in lengths if self.has("name", "".join([word, *rest[:n]]))][:1]
+        return [n for n in lengths if self.has("word", "".join([word, *rest[:n]]))][:1]
 
     def _phrase(self, field: str, said: list[str], slop: int = 0) -> Query:
         return Query.phrase_query(self._schema, field, [*said], slop)
@@ -225,14 +236,33 @@ class Reader:
         name = self._phrase("name", said) if len(said) > 1 else self.term("name", said[0])
         return [Query.const_score_query(q, 1.0) for q in (name, self.term("kind", "-".join(said)))]
 
-    def _tasks(self, names: tuple[str, ...]) -> Query:
-        return self.terms("kind", names)
+    def _tasks(self, names: tuple[str, ...], said: list[str]) -> Query:
+        """One of these tasks or tags or, where a record has no task, the words themselves.
 
-    def _known(self, word: str) -> str | None:
-        """The word itself or, if it is found nowhere, the one it must be a typo of."""
-        if self.has("word", word) or self.count(self._as_written(word).found):
-            return word
-        return self._respelt(word)
+        `head pose` is so found. A tag alone says what few publishers do: all with the words too.
+        """
+        itself = [self.term("word", word) for word in said]
+        if not TASKS.keys().isdisjoint(names):
+            itself.append(self.term("task", ""))
+        return any_of([self.terms("kind", names), all_of(itself)])
+
+    def _spelled(self, typed: list[str]) -> list[str]:
+        """The words, each that is known nowhere as the one it must be a typo of."""
+        spelled = list(typed)
+        for n, word in enumerate(typed):
+            beside = ["".join(typed[at : at + 2]) for at in (n - 1, n) if at >= 0]
+            if (
+                singular(word) not in PHRASED
+                and word not in STOP_WORDS
+                and not any(self.has("word", both) for both in beside)
+                and not self._known(word)
+            ):
+                spelled[n] = self._respelt(word) or word
+        return spelled
+
+    def _known(self, word: str) -> bool:
+        """Whether a record has the word, or what means the same."""
+        return self.has("word", word) or self.count(self._as_written(word).found) > 0
 
     def _as_written(self, word: str) -> Word:
         """A word as such, as its letters and digits apart, as its synonyms, as a start."""
@@ -265,7 +295,7 @@ class Reader:
         return Named(self.term(field, value), worth, self.searcher.doc_freq(field, value))
 
     def _respelt(self, word: str) -> str | None:
-        """The word of the catalog that is nearest to a misspelt one; None if none is near."""
+        """The word of the catalog, or of a task, nearest to a misspelt one; None if none is."""
         if len(word) < 4:
             return None
         from difflib import SequenceMatcher
@@ -276,10 +306,12 @@ class Reader:
                 near, _CANDIDATES, count=False, weight_by_field="prior"
             ).hits
             records = [self.record(address) for _, address in hits]
-            found = {token for record in records for token in words_of(record).all}
+            found = {token for record in records for token in words_of(record).all} | PHRASED
             found = {token for token in found if abs(len(token) - len(word)) <= distance}
             alike = {token: SequenceMatcher(None, word, token).ratio() for token in found}
             best = max(alike.values(), default=0.0)
+            if best < 1 - distance / len(word):
+                continue
             nearest = [token for token in alike if alike[token] == best]
             if nearest:
                 return max(nearest, key=lambda t: (self.searcher.doc_freq("word", t), t))
@@ -295,9 +327,11 @@ def _digits(figure: float) -> str:
 
 def _task_phrase(rest: list[str]) -> tuple[int, tuple[str, ...]]:
     """How many words at the start name a task, and which tasks; the longest phrase wins."""
-    for length in range(min(LONGEST_PHRASE, len(rest)), 0, -1):
-        for last in (rest[length - 1], singular(rest[length - 1])):
-            named = TASK_PHRASES.get(" ".join([*rest[: length - 1], last]))
+    said = ["image" if singular(word) in IMAGES else word for word in rest[:LONGEST_PHRASE]]
+    one = [singular(word) for word in said]
+    for length in range(len(said), 0, -1):
+        for form in (said[:length], [*said[: length - 1], one[length - 1]], one[:length]):
+            named = TASK_PHRASES.get(" ".join(form))
             if named:
                 return length, named
     return 0, ()

@@ -215,6 +215,9 @@ class Catalog:
             query = Query.empty_query()
         total, items = self._page(query, found, request, limit, offset)
         notes = self._notes(request)
+        notes += tuple(
+            f"no model has {typed!r}: shown is {read!r}" for typed, read in found.respelt
+        )
         if not total and len(found.words) + len(found.tasks) > 1:
             together = self._together(found)
             query = all_of([*must, *_some(found.words, together)])
