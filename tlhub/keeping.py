@@ -29,6 +29,7 @@ from hub_client.lockfile import LockFile
 from hub_client.store import Store
 from hub_client.usage import running
 from tlhub.settings import Settings
+from tlhub.user_paths import here
 
 _MINUTE_S = 60.0
 _DAY_S = 24 * 3600.0
@@ -230,8 +231,9 @@ def _freed(models: Iterable[Kept], kept: Iterable[Kept]) -> list[Kept]:
 
 def _named(uid: str, kept: Iterable[Kept]) -> list[Kept]:
     models = [one for one in kept if one.item.kind == "model"]
-    path = Path(uid).expanduser().absolute()
-    found = [one for one in models if uid == one.uid or path == one.item.path]
+    path = here(uid)
+    folder = path.absolute() if path is not None else None
+    found = [one for one in models if uid == one.uid or folder == one.item.path]
     if not found:
         near = difflib.get_close_matches(uid, [one.uid for one in models if one.uid], n=3)
         raise NotFoundError(

@@ -30,7 +30,7 @@ from hub_client.sources.registry import is_url, scheme_of
 from hub_client.sources.source import Job, Place
 from hub_client.store import Store
 from hub_client.usage import use
-from tlhub import gate, originals
+from tlhub import gate, originals, user_paths
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
@@ -215,8 +215,8 @@ def _make(
 
 
 def _record(model: str, settings: Settings) -> ModelRecord:
-    path = Path(model)
-    if path.exists() and (path.is_absolute() or model.startswith(".")):
+    path = user_paths.here(model)
+    if path is not None and model.startswith((".", "/", "~")):
         raise NotFoundError(
             f"{model} is there, but it is no model: it has no tlhub.json and is not an .onnx file",
             hint=f"name a folder made by `tlhub pull` or `tlhub finetune`, a uid, or "

@@ -19,7 +19,7 @@ from converters.folder import MANIFEST, ONNX, Manifest, ModelFolder
 from converters.scan import Finding, Scan
 from hub_client.digests import hash_file
 from hub_client.store import Store
-from tlhub import gate
+from tlhub import gate, user_paths
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
@@ -75,19 +75,18 @@ def verify(
         NotFoundError: there is no such path, and no file of such a uid is here.
         UsageError: ``parity`` was asked for, and there is nothing to compare.
     """
-    path = Path(target).expanduser()
-    look = _Look(settings, progress)
-    if (path / MANIFEST).is_file():
-        report = look.folder(target, path)
-        return _compared(report, path, progress) if parity else report
-    if path.is_dir():
-        report = Report(target, tuple(look.tree(path)))
-    elif os.path.lexists(path):
-        report = Report(target, (look.file(path, _named(path)),))
-    else:
+    path, look = user_paths.here(target), _Look(settings, progress)
+    if path is None:
         report, folders = look.uid(target)
         if parity and folders:
             return _compared(report, folders[0], progress)
+    elif user_paths.here(path / MANIFEST):
+        report = look.folder(target, path)
+        return _compared(report, path, progress) if parity else report
+    elif path.is_dir():
+        report = Report(target, tuple(look.tree(path)))
+    else:
+        report = Report(target, (look.file(path, _named(path)),))
     if parity:
         raise UsageError(f"{target} is no model folder: there is no graph to compare with weights")
     if not report.files:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import msgspec
 
-from catalog.errors import AccessError, NotFoundError, UnsafeError
+from catalog.errors import AccessError, NotFoundError, UnsafeError, UsageError
+from catalog.record import Artifact
+from hub_client.network import split_url
 from hub_client.sources.single import single, stated_digest
 from hub_client.sources.source import Job, Place, Wanted
 
@@ -31,15 +33,8 @@ class FileSource:
                 size = path.stat().st_size
             stated = stated_digest(url)
             return Place(path.as_uri(), (single(path.name, path.as_uri(), stated, size),))
-        found = []
-        for file in sorted(path.rglob("*")):
-            inside = file.relative_to(path)
-            if not file.is_file() or any(part.startswith(".") for part in inside.parts):
-                continue
-            if "\\" in inside.as_posix():
-                raise UnsafeError(f"{file} has a name that other systems read as a path")
-            artifact = single(file.name, file.as_uri(), None, file.stat().st_size)
-            found.append(msgspec.structs.replace(artifact, path=inside.as_posix()))
+        with user_file(path):
+            found = [_inside(path, file) for file in _plain_files(path)]
         if not found:
             raise NotFoundError(f"{path} holds no files")
         return Place(path.as_uri(), tuple(found))
@@ -68,9 +63,35 @@ class FileSource:
         """Nothing is open."""
 
 
+def _plain_files(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
+    )
+
+
+def _inside(folder: Path, file: Path) -> Artifact:
+    name = file.relative_to(folder).as_posix()
+    if "\\" in name:
+        raise UnsafeError(f"{file} has a name that other systems read as a path")
+    artifact = single(file.name, file.as_uri(), None, file.stat().st_size)
+    return msgspec.structs.replace(artifact, path=name)
+
+
 def path_of(url: str) -> Path:
-    """The path a `file:` URL names."""
-    return Path(url2pathname(urlsplit(url).path))
+    """The path a `file:` URL names.
+
+    Raises:
+        UsageError: it names another machine.
+    """
+    parts = split_url(url)
+    if parts.netloc not in {"", "localhost"} and os.name != "nt":
+        raise UsageError(
+            f"{url} names the machine {parts.netloc}", hint=f"write file:///{parts.netloc}/..."
+        )
+    return Path(url2pathname(parts.path))
 
 
 @contextlib.contextmanager

@@ -264,6 +264,10 @@ def test_what_cannot_be_converted_is_not_fetched_to_predict(
         ("pypi:nothing", 2, "pypi:name==version"),
         ("s3:///x", 2, "names no bucket"),
         ("https://127.0.0.1/", 2, "names no file"),
+        (f"hf:{'a' * 300}/b", 3, "there is no aaa"),
+        ("a" * 5000, 3, "no model"),
+        ("~nobody-of-this-name/net", 3, "no model"),
+        ("file://models/net.bin", 2, "file:///models/"),
     ],
 )
 def test_what_cannot_be_pulled_is_said(

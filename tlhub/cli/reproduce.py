@@ -53,10 +53,17 @@ def reproduce(
     _report(done, show)
 
 
+def _is_file(name: str) -> bool:
+    from tlhub.user_paths import here
+
+    path = here(name)
+    return path is not None and path.is_file()
+
+
 def _lock_of(arguments: Sequence[str]) -> tuple[Path, list[str]]:
     from hub_client.lockfile import LOCK
 
-    files = [name for name in arguments if name.endswith(".lock") or Path(name).is_file()]
+    files = [name for name in arguments if name.endswith(".lock") or _is_file(name)]
     if len(files) > 1:
         raise UsageError(f"--locked takes one lock file, not {' and '.join(files)}")
     return Path(files[0] if files else LOCK), [name for name in arguments if name not in files]
