@@ -26,6 +26,7 @@ import tantivy
 from catalog import snapshot
 from catalog.disk import flush
 from catalog.document import INDEX_VERSION, document, schema
+from catalog.locks import lock_file
 from catalog.record import SCHEMA_VERSION, decode
 
 if TYPE_CHECKING:
@@ -112,10 +113,10 @@ def _source(base: Path, place: Path) -> Path | None:
 @contextlib.contextmanager
 def _lock(base: Path, *, wait: bool) -> Iterator[bool]:
     """Whether we may write beside ``base``; without ``wait``, False where another process does."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     base.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(base.parent / f".{base.name}.lock", timeout=-1 if wait else 0)
+    lock = lock_file(base.parent / f".{base.name}.lock", timeout_s=-1 if wait else 0)
     try:
         lock.acquire()
     except Timeout:
@@ -180,7 +181,9 @@ def _build(base: Path, place: Path, records: Path, own: Overlay | None) -> tanti
     work = Path(tempfile.mkdtemp(prefix=f".building-{base.name}-", dir=base.parent))
     try:
         if own is None:
-            _fill(tantivy.Index(schema(), path=str(work), sort_by_field="uid"), records)
+            with _written():
+                empty = tantivy.Index(schema(), path=str(work), sort_by_field="uid")
+            _fill(empty, records)
         elif source is not None:
             _link(source, work)
             since = 0 if source == base else int(source.name.rpartition("-")[2])
@@ -199,19 +202,26 @@ def _build(base: Path, place: Path, records: Path, own: Overlay | None) -> tanti
 
 
 @contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """What cannot be written is an `OSError`; tantivy says so by a `ValueError`, and by no other."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(str(error).partition("..")[0]) from error
+
+
+@contextlib.contextmanager
 def _writer(index: tantivy.Index, heap_bytes: int) -> Iterator[tantivy.IndexWriter]:
     """Writes to an index; all of it is there after the block.
 
     Raises:
-        OSError: it cannot be written; tantivy says so by a `ValueError`, and by no other.
+        OSError: it cannot be written.
     """
-    try:
+    with _written():
         writer = index.writer(heap_bytes, 1)
         yield writer
         writer.commit()
         writer.wait_merging_threads()
-    except ValueError as error:
-        raise OSError(str(error).partition("..")[0]) from error
     index.reload()
 
 

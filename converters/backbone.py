@@ -61,12 +61,11 @@ class ImageClassifier(Network):
             logits = self.model(pixel_values)
         finally:
             hook.remove()
-        embedding = seen[0]
-        return logits, embedding.mean((2, 3)) if embedding.ndim == 4 else embedding
+        return logits, _pooled(seen[0])
 
 
-class Front(Protocol):
-    """What lies between what a graph is given and the tensors of its network."""
+class ImageEncoder(Network):
+    """An image network without a classifier.
 
     @property
     def dynamic(self) -> tuple[dict[int, str], ...]:
@@ -75,8 +74,16 @@ class Front(Protocol):
     def example(self) -> tuple[torch.Tensor, ...]:
         """Tensors to trace the network with, of a batch of two: one would be taken for a constant.
 
-        In what varies else they differ from each other by size.
-        """
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor]:
+        """The embedding of a batch."""
+        return (_pooled(self.model(pixel_values)),)
+
+
+def _pooled(features: torch.Tensor) -> torch.Tensor:
+    """One vector for each image, of a map (N, C, H, W), of tokens (N, T, C) or of vectors."""
+    if features.ndim == 4:
+        return features.mean((2, 3))
+    return features.mean(1) if features.ndim == 3 else features
 
     def tensors(self, given: Given) -> tuple[torch.Tensor, ...]:
         """The network's tensors, made by the framework's own means of what the graph is given."""

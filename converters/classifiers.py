@@ -1,4 +1,4 @@
-"""Image classifiers of a framework that builds them by name: weights into an architecture."""
+"""Image networks of a framework that builds them by name: weights into an architecture."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Protocol
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
 from converters import evidence, mapping, weights
-from converters.backbone import ImageClassifier, TorchBackbone
+from converters.backbone import ImageClassifier, ImageEncoder, TorchBackbone
 from converters.image_front import ImageFront
 
 
 class Architectures(Protocol):
-    """What a framework that builds classifiers by name has."""
+    """What a framework that builds networks by name has."""
 
-    def create(self, record: ModelRecord, architecture: str) -> ImageClassifier:
+    def create(self, record: ModelRecord, architecture: str) -> ImageClassifier | ImageEncoder:
         """The architecture with fresh weights."""
 
     def rivals(self, architecture: str) -> tuple[str, ...]:
@@ -45,6 +45,12 @@ def load(
         module.model.load_state_dict(named)
         return TorchBackbone(module, record, front)
     module.model.load_state_dict(mapping.by_order(state, module.model))
+    if not isinstance(module, ImageClassifier):
+        raise ConversionError(
+            f"the tensors have other names than {name}'s, and without a classifier nothing shows "
+            "that they are in their places",
+            hint="look for the model under the names of its framework",
+        )
     figures = evidence.weigh(module.eval(), front, record, state, architectures)
     return TorchBackbone(module, record, front, figures)
 
@@ -60,9 +66,6 @@ def fresh(architectures: Architectures, record: ModelRecord) -> TorchBackbone:
 
 
 def _architecture(record: ModelRecord) -> str:
-    if record.architecture is None or not record.num_classes:
-        raise ConversionError(
-            f"{record.uid} is no image classifier of a known architecture "
-            f"(architecture {record.architecture!r}, {record.num_classes} classes)"
-        )
+    if record.architecture is None:
+        raise ConversionError(f"the record of {record.uid} names no architecture")
     return record.architecture

@@ -13,7 +13,7 @@ after which no batch norm comes. There the order of the file is all there is.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ def weigh(
     _check_places(architecture, own)
     figures = {architecture: own.figures()}
     for rival in architectures.rivals(architecture):
-        other = architectures.create(record, rival).eval()
+        other = cast(ImageClassifier, architectures.create(record, rival).eval())
         try:
             other.model.load_state_dict(mapping.by_order(state, other.model))
         except ConversionError:

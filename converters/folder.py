@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from catalog.disk import exchange, filling, flush, writing
 from catalog.errors import IntegrityError, NotFoundError, UsageError
+from catalog.locks import lock_file
 from catalog.record import ModelRecord
 
 MANIFEST = "tlhub.json"
 ONNX = "model.onnx"
 LABELS = "labels.txt"
 SCHEMA_VERSION = 1
+_MOMENT_S = 0.3  # who looks whether a lock is free holds it for less
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,7 +241,7 @@ def _alone(path: Path) -> Iterator[None]:
     Raises:
         UsageError: one is at it.
     """
-    lock = FileLock(_beside(path, "lock"), timeout=0)
+    lock = lock_file(_beside(path, "lock"), timeout_s=_MOMENT_S)
     with writing(path):
         try:
             lock.acquire()

@@ -50,8 +50,12 @@ def obstacle(record: ModelRecord) -> str | None:
     if record.framework not in FRAMEWORKS:
         known = ", ".join(sorted(FRAMEWORKS))
         return f"no converter knows {record.framework or 'its framework'}; known are {known}"
-    if record.architecture is None or not record.num_classes:
-        return "it is no image classifier of a known architecture"
+    if record.framework in _OF_REPOSITORIES:
+        return repository.obstacle(record.architecture)
+    if record.architecture is None:
+        return "its architecture is not known"
+    if not record.num_classes and (record.framework != "timm" or record.modality != "image"):
+        return "it is no image classifier"
     if record.preprocess is None or record.input_size is None:
         return "how its images are prepared is not known"
     return None

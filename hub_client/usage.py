@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
+
+from catalog.locks import lock_file
 
 log = logging.getLogger(__name__)
 
 _HOUR_S = 3600.0
-_markers: dict[Path, tuple[FileLock, float]] = {}  # home -> what this process holds, since when
+_markers: dict[Path, tuple[BaseFileLock, float]] = {}  # home -> what this process holds, since when
 _joining = threading.Lock()
 
 
@@ -63,8 +65,8 @@ def join(home: Path) -> float | None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(home):
-                marker = FileLock(path)
-                marker.acquire(timeout=0)
+                marker = lock_file(path, timeout_s=0)
+                marker.acquire()
                 os.utime(path)
                 since = path.stat().st_mtime
         except OSError as error:
@@ -97,7 +99,7 @@ def exclusive(home: Path) -> Iterator[None]:
     """Nobody stamps or removes anything meanwhile; for moments only."""
     folder = home / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "usage.lock", poll_interval=0.005):
+    with lock_file(folder / "usage.lock", poll_s=0.005):
         yield
 
 
@@ -110,9 +112,9 @@ def is_free(lock: Path) -> bool:
 @contextlib.contextmanager
 def owning(lock: Path) -> Iterator[bool]:
     """Whether nobody held this lock file; then it is ours until the end of the block."""
-    mine = FileLock(lock)
+    mine = lock_file(lock, timeout_s=0)
     try:
-        mine.acquire(timeout=0)
+        mine.acquire()
     except Timeout:
         yield False
         return

@@ -12,13 +12,13 @@ import timm
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
 from converters import classifiers
-from converters.backbone import ImageClassifier, TorchBackbone, head_of
+from converters.backbone import ImageClassifier, ImageEncoder, TorchBackbone, head_of
 
 LIBRARIES = ("torch", "torchvision", "timm")
 
 
-def create(record: ModelRecord, architecture: str) -> ImageClassifier:
-    """The architecture with fresh weights and the record's classes and input size.
+def create(record: ModelRecord, architecture: str) -> ImageClassifier | ImageEncoder:
+    """The architecture with fresh weights and the record's classes, if any, and input size.
 
     Raises:
         ConversionError: timm does not know it.
@@ -30,9 +30,11 @@ def create(record: ModelRecord, architecture: str) -> ImageClassifier:
     model = timm.create_model(
         architecture,
         pretrained=False,
-        num_classes=record.num_classes,
+        num_classes=record.num_classes or 0,
         pretrained_cfg_overlay={"input_size": record.input_size},
     )
+    if not record.num_classes:
+        return ImageEncoder(model)
     return ImageClassifier(model, head_of(model, record))
 
 

@@ -31,6 +31,8 @@ def create(record: ModelRecord, architecture: str) -> ImageClassifier:
             f"torchvision {__version__} has no classifier {architecture!r}",
             hint="upgrade torchvision",
         )
+    if not record.num_classes:
+        raise ConversionError(f"the record of {record.uid} does not say how many classes it has")
     options: dict[str, Any] = {"init_weights": False} if architecture in _WITHOUT_INIT else {}
     model = models.get_model(architecture, weights=None, num_classes=record.num_classes, **options)
     return ImageClassifier(model, head_of(model, record))

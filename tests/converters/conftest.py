@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.architectures.alive import enliven
 from catalog.record import License, ModelRecord, Preprocess
 from converters import weights
 from converters.convert import convert
 from converters.evidence import sample_photos
 from converters.folder import ModelFolder
 from converters.images import read_image
-from converters.preprocess import pixel_values, recipe
 from converters.registry import framework_of
 
 torch.set_num_threads(2)
@@ -46,31 +46,6 @@ def tiny_record(
         preprocess=Preprocess(**options),
         license=License(scope="weights", spdx="Apache-2.0"),
     )
-
-
-def enliven(module: torch.nn.Module, record: ModelRecord) -> None:
-    """Random weights whose outputs depend on every tensor and on the image.
-
-    Fresh norms and layer scales are ones and zeros, which mute whole branches.
-    """
-    generator = torch.Generator().manual_seed(0)
-    how, size = recipe(record)
-    photos = [
-        photo[y:, x:] for photo in sample_photos().values() for y in (0, 200) for x in (0, 300)
-    ]
-    with torch.no_grad():
-        for name, tensor in module.named_parameters():
-            if tensor.ndim <= 1:
-                fresh = torch.rand(tensor.shape, generator=generator)
-                tensor.copy_(fresh + 0.5 if name.endswith(("weight", "gamma")) else fresh - 0.5)
-        for layer in module.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.momentum = 1.0
-            if isinstance(layer, torch.nn.Dropout):
-                layer.p = 0.0
-        torch.manual_seed(0)
-        module.train()(torch.stack([pixel_values(photo, how, size) for photo in photos]))
-        module.eval()
 
 
 @pytest.fixture(scope="session")

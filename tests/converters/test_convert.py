@@ -169,7 +169,7 @@ def test_what_cannot_be_converted_is_said(tiny_model, weights_of, tmp_path):
     for wrong, message in [
         (replaced(record, framework="paddle"), "framework 'paddle', which cannot be converted"),
         (replaced(record, architecture="resnet51"), "no architecture 'resnet51'"),
-        (replaced(record, num_classes=None), "no image classifier"),
+        (replaced(record, num_classes=None), "holds more than weights|tensors"),
         (replaced(record, architecture="test_resnet"), "wrong architecture|tensors"),
         (replaced(record, head="nowhere"), "no module 'nowhere'"),
         (replaced(record, preprocess=None), "does not say how to prepare"),

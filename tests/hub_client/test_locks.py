@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import time
 import pytest
 
 from catalog.errors import StorageError
-from hub_client import locks
+from catalog.locks import lock_file
+from hub_client import locks, usage
 from hub_client.locks import Locks, holding
+from tlhub import keeping, pulling
+from tlhub.settings import Settings
 
 PROGRAM = textwrap.dedent(
     """
@@ -97,6 +101,28 @@ def test_a_soft_owner_that_is_alive_is_never_taken_over(tmp_path, monkeypatch):
 def test_none_keeps_nobody_out(tmp_path):
     with holding(tmp_path / "k", Locks.none), holding(tmp_path / "k", Locks.none):
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_without_locks_is_enough_where_owner_files_are_asked_for(
+    tmp_path, monkeypatch, code
+):
+    def flock(*_):
+        raise OSError(code, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    (tmp_path / "w.bin").write_bytes(b"abc")
+    settings = Settings(home=tmp_path / "home", offline=False, locks="soft")
+    options = pulling.Options(format="original")
+    folder = pulling.pull(pulling.plan((tmp_path / "w.bin").as_uri(), settings, options), settings)
+    folder.verify()
+    usage.join(settings.home)
+    other = settings.home / "running" / "1.other"
+    with lock_file(other):
+        assert not usage.is_free(other)
+    assert usage.is_free(other)
+    assert keeping.rm([folder.manifest.uid], settings).removed
+    assert not folder.path.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_said_so(tmp_path):

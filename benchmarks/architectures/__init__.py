@@ -1,0 +1,1 @@
+"""Which architectures convert: one small member of every family, with random living weights."""

@@ -1,0 +1,58 @@
+"""The page that says which architectures convert."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# Why some do not, and where it is discussed.
+REASONS: dict[str, str] = {}
+
+_HEAD = """# Which architectures convert
+
+Written by `make architectures`, not by hand: {tools}, Python {python} on {system}.
+
+Of every family of a framework the member with the least to compute, with random weights whose
+norms, biases and layer scales are drawn so that no branch is mute. `pull` and `convert` do the
+same with published weights: export, the check in a fresh process on batches of 1, 2 and 5 and on
+photos of several sizes, and the result is run on photos. `difference` is
+max|onnx - torch| / max|torch|, the worst over all outputs and inputs, and must not exceed 1e-5.
+
+{passed} of {total} convert.
+
+| family | architecture | difference | from the photo on | layers | MB | seconds |
+|---|---|---:|---:|---:|---:|---:|
+"""
+
+
+def write(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    """Write the page."""
+    tools = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "torchvision"))
+    passed = [row for row in rows if "error" not in row]
+    text = _HEAD.format(
+        tools=tools,
+        python=platform.python_version(),
+        system=platform.system(),
+        passed=len(passed),
+        total=len(rows),
+    )
+    for row in passed:
+        text += (
+            f"| {row['name']} | {row['architecture']} | {row['max_rel_diff']:.1e} "
+            f"| {row['photo_max_rel_diff']:.1e} | {row['layers']} | {row['mb']} "
+            f"| {row['convert_s']} |\n"
+        )
+    failed = [row for row in rows if "error" in row]
+    if failed:
+        text += "\nWhat does not:\n\n| family | architecture | why |\n|---|---|---|\n"
+        for row in failed:
+            why = REASONS.get(row["name"], row["error"]).replace("|", "\\|")
+            text += f"| {row['name']} | {row.get('architecture', '')} | {why} |\n"
+    text += """
+To run it again: `make architectures` goes on where it was stopped;
+`python -m benchmarks.architectures --only timm/levit --again` tries one.
+"""
+    file.write_text(text, encoding="utf-8")

@@ -1,0 +1,75 @@
+"""What is converted: of every family of a framework the member with the least to compute."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import msgspec
+
+from catalog import snapshot
+from catalog.record import ModelRecord
+
+# A dozen that differ in what they ask of an exporter; CI converts them.
+SLICE = (
+    *("timm/resnet", "timm/efficientnet", "timm/vision_transformer", "timm/convnext"),
+    *("timm/swin_transformer", "timm/levit", "timm/xcit", "timm/fastvit"),
+    *("torchvision/alexnet", "torchvision/squeezenet", "torchvision/shufflenetv2"),
+    "torchvision/mobilenetv3",
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One architecture, by the name `framework/family`."""
+
+    name: str
+    record: ModelRecord
+
+
+@cache
+def all_subjects() -> dict[str, Subject]:
+    """Every subject by its name."""
+    return {subject.name: subject for subject in [*_timm(), *_torchvision()]}
+
+
+def _timm() -> Iterator[Subject]:
+    """The families are timm's modules."""
+    import timm
+
+    known = _records("timm")
+    for family in timm.list_modules():
+        members = [known[name] for name in timm.list_models(module=family) if name in known]
+        if members:
+            yield Subject(f"timm/{family}", min(members, key=_cost))
+
+
+def _torchvision() -> Iterator[Subject]:
+    """The families are torchvision's modules."""
+    from torchvision import models
+
+    known = _records("torchvision")
+    families: dict[str, list[ModelRecord]] = defaultdict(list)
+    for name in models.list_models(module=models):
+        if name in known:
+            builder = models.get_model_builder(name)
+            families[builder.__module__.rpartition(".")[2]].append(known[name])
+    for family, members in sorted(families.items()):
+        yield Subject(f"torchvision/{family}", min(members, key=_cost))
+
+
+def _records(framework: str) -> dict[str, ModelRecord]:
+    """A record of each architecture, without its files: weights are drawn at random."""
+    found: dict[str, ModelRecord] = {}
+    for record in snapshot.read():
+        if record.framework == framework and record.architecture and record.preprocess:
+            known = found.get(record.architecture)
+            if known is None or _cost(record) < _cost(known):
+                found[record.architecture] = msgspec.structs.replace(record, artifacts=(), also=())
+    return found
+
+
+def _cost(record: ModelRecord) -> tuple[float, str]:
+    return record.gmacs or float("inf"), record.uid

@@ -1,0 +1,81 @@
+"""Converts one subject, in a process of its own: `python -m benchmarks.architectures.work NAME`.
+
+It prints one JSON object: what came out, or why nothing did.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from benchmarks.architectures.alive import enliven
+from benchmarks.architectures.subjects import all_subjects
+from catalog.errors import TlhubError
+from catalog.record import ModelRecord
+from converters import weights
+from converters.convert import WEIGHTS, convert
+from converters.evidence import sample_photos
+from converters.registry import random_backbone
+from converters.runtime import OnnxModel
+
+
+def main(name: str) -> None:
+    """Convert it, run the result on photos, and say what came out."""
+    torch.set_num_threads(2)
+    print(json.dumps(outcome(name)))
+
+
+def outcome(name: str) -> dict[str, Any]:
+    """The row of a subject."""
+    record = all_subjects()[name].record
+    record = msgspec.structs.replace(record, num_classes=record.num_classes and 12, labels=())
+    record = msgspec.structs.replace(record, label_set=None)
+    row: dict[str, Any] = {"name": name, "architecture": record.architecture}
+    started = time.monotonic()
+    try:
+        row |= _convert(record)
+    except TlhubError as error:
+        row["error"] = error.message
+    except Exception as error:  # what a library raises of its own is a row too
+        row["error"] = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+    row["seconds"] = round(time.monotonic() - started, 1)
+    row["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return row
+
+
+def _convert(record: ModelRecord) -> dict[str, Any]:
+    backbone = random_backbone(record, 0)
+    enliven(backbone.module.model, record)
+    with tempfile.TemporaryDirectory(prefix="tlhub-") as work:
+        file = Path(work, WEIGHTS)
+        weights.write(backbone.module.model.state_dict(), file)
+        started = time.monotonic()
+        folder = convert(record, {WEIGHTS: file}, Path(work, "model"))
+        took = time.monotonic() - started
+        model = OnnxModel.open(folder.path, device="cpu", threads=2)
+        for photo in sample_photos().values():
+            if record.num_classes:
+                model.predict([photo])
+            model.features(photo)
+        parity = folder.manifest.parity
+        if parity is None:
+            raise ValueError("converted without a check")
+        return {
+            "max_rel_diff": parity.max_rel_diff,
+            "photo_max_rel_diff": parity.photo_max_rel_diff,
+            "layers": len(folder.manifest.layers),
+            "mb": round(folder.onnx.stat().st_size / 1e6, 1),
+            "convert_s": round(took, 1),
+        }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
