@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -186,3 +187,19 @@ def test_what_cannot_be_converted_is_said(tiny_model, weights_of, tmp_path):
 def _negate(model: onnx.ModelProto, name: str) -> None:
     [tensor] = [t for t in model.graph.initializer if t.name.endswith(name)]
     tensor.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(tensor), tensor.name))
+
+
+def test_a_network_without_a_classifier_gives_embeddings(record_of, weights_of, photos, tmp_path):
+    record = record_of("test_vit", side=160, resize_mode="squash", crop_pct=1.0)
+    record = msgspec.structs.replace(
+        record, num_classes=None, labels=(), task="image-feature-extraction", modality="image"
+    )
+    files = weights_of(record)
+    folder = convert(record, files, tmp_path / "out")
+    assert set(folder.manifest.parity.outputs) == {"embedding"}
+    assert folder.manifest.parity.top1_agreement is None
+    session = onnxruntime.InferenceSession(folder.onnx, providers=["CPUExecutionProvider"])
+    [ours] = session.run(None, {"image": photos["coffee.png"][None]})
+    reference = load_backbone(files, record).features([photos["coffee.png"]])
+    assert ours.shape == reference.shape == (1, 64)
+    assert np.abs(ours - reference).max() <= parity.PHOTO_TOLERANCE * np.abs(reference).max()
