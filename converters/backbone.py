@@ -1,10 +1,11 @@
-"""`TorchBackbone`: pretrained weights as a torch module, with what it takes to feed it."""
+"""Pretrained weights with what it takes to feed them: what a `Backbone` is, and that of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
+from converters.folder import Layer
 from converters.interface import EMBEDDING, LOGITS, PIXEL_VALUES
 
 if TYPE_CHECKING:
     import onnx
 
 Given = Mapping[str, NDArray[Any]]  # what a graph is given, by the names of its inputs
-Outputs = dict[str, NDArray[np.float32]]
+Outputs = dict[str, NDArray[Any]]
 
 
 class Network(torch.nn.Module):
@@ -26,10 +28,13 @@ class Network(torch.nn.Module):
 
     ``forward`` takes one tensor for each of ``inputs`` and returns a tuple of one for each of
     ``outputs``, each with the batch first. ``model`` is the framework's own module, untouched.
+    ``activation`` makes probabilities of its logits, where it has some: of all classes together
+    (``softmax``), or of each on its own (``sigmoid``).
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    activation: str = "softmax"
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -67,12 +72,12 @@ class ImageClassifier(Network):
 class ImageEncoder(Network):
     """An image network without a classifier.
 
-    @property
-    def dynamic(self) -> tuple[dict[int, str], ...]:
-        """Of each tensor of the network: which axes vary, and what that is called."""
+    ``forward`` takes ``pixel_values`` float32 (N, 3, H, W) and returns ``embedding`` (N, features),
+    pooled over places or tokens where the network itself does not.
+    """
 
-    def example(self) -> tuple[torch.Tensor, ...]:
-        """Tensors to trace the network with, of a batch of two: one would be taken for a constant.
+    inputs = (PIXEL_VALUES,)
+    outputs = (EMBEDDING,)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor]:
         """The embedding of a batch."""
@@ -85,8 +90,9 @@ def _pooled(features: torch.Tensor) -> torch.Tensor:
         return features.mean((2, 3))
     return features.mean(1) if features.ndim == 3 else features
 
-    def tensors(self, given: Given) -> tuple[torch.Tensor, ...]:
-        """The network's tensors, made by the framework's own means of what the graph is given."""
+
+class Interface(Protocol):
+    """What a graph is given, and what is done to it before its network."""
 
     def samples(self) -> list[Any]:
         """Real things that ship with what is installed: photos, or sentences."""
@@ -102,6 +108,73 @@ def _pooled(features: torch.Tensor) -> torch.Tensor:
 
     def description(self) -> dict[str, Any]:
         """What is done to what the graph is given, for whoever reads its metadata."""
+
+
+class Front(Interface, Protocol):
+    """What lies between what a graph is given and the tensors of its torch network."""
+
+    @property
+    def dynamic(self) -> tuple[dict[int, str], ...]:
+        """Of each tensor of the network: which axes vary, and what that is called."""
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Tensors to trace the network with, of a batch of two: one would be taken for a constant.
+
+        In what varies else they differ from each other by size.
+        """
+
+    def tensors(self, given: Given) -> tuple[torch.Tensor, ...]:
+        """The network's tensors, made by the framework's own means of what the graph is given."""
+
+
+class Backbone(Protocol):
+    """Weights of any framework: what it takes to make a graph of them and to check the graph."""
+
+    @property
+    def record(self) -> ModelRecord:
+        """The record of the weights."""
+
+    @property
+    def front(self) -> Interface:
+        """What the graph is given."""
+
+    @property
+    def evidence(self) -> Mapping[str, Any] | None:
+        """Why these weights are this architecture, where that was in doubt."""
+
+    @property
+    def reference(self) -> str:
+        """What the graph is compared with, and its version: `torch 2.14.1`."""
+
+    @property
+    def activation(self) -> str | None:
+        """What makes probabilities of its logits; None where it has them itself, or none."""
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The named layers in the order in which they are computed."""
+
+    def asked(self, layers: Sequence[str], *, preprocess: bool) -> Self:
+        """The same with these layers as further outputs; without ``preprocess`` a bare network.
+
+        Raises:
+            UsageError: there is no such layer; the hint has those that there are.
+        """
+
+    def graph(self) -> onnx.ModelProto:
+        """The graph, valid and with its interface, but for the metadata.
+
+        Raises:
+            ConversionError: it cannot be made.
+        """
+
+    def answers(self, batches: Mapping[str, Given]) -> dict[str, Outputs]:
+        """What the graph should answer when it is given each of these, by the reference itself."""
+
+    def inner(self, given: Given) -> Outputs:
+        """The tensors inside that have names in the graph too, in the order of computation."""
+
+    def write_weights(self, file: Path) -> None:
+        """Write the weights as safetensors, where they are not in the graph as they are."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +235,56 @@ class TorchBackbone:
 
     def __post_init__(self) -> None:
         self.module.eval()
+
+    @property
+    def reference(self) -> str:
+        """Torch."""
+        return f"torch {torch.__version__}"
+
+    @property
+    def activation(self) -> str:
+        """The network's."""
+        return self.module.activation
+
+    def layers(self) -> tuple[Layer, ...]:
+        """See `converters.layers.layers_of`."""
+        from converters.layers import layers_of
+
+        return layers_of(self.module, self.front.example())
+
+    def asked(self, layers: Sequence[str], *, preprocess: bool) -> TorchBackbone:
+        """See `Backbone`."""
+        from converters.layers import tapped
+
+        module = tapped(self.module, layers, self.front.example())
+        front = self.front if preprocess else BareFront(self.front, module.inputs)
+        return replace(self, module=module, front=front)
+
+    def graph(self) -> onnx.ModelProto:
+        """See `converters.export.export`."""
+        from converters.export import export
+
+        return export(self)
+
+    def answers(self, batches: Mapping[str, Given]) -> dict[str, Outputs]:
+        """See `Backbone`."""
+        return {name: self.expected(batch) for name, batch in batches.items()}
+
+    def inner(self, given: Given) -> Outputs:
+        """See `Backbone`."""
+        from converters.layers import Tapped, names_of
+
+        tensors = self.front.tensors(given)
+        layers = names_of(self.module, self.front.example())
+        there = replace(self, module=Tapped(self.module, layers)).outputs(tensors)
+        inputs = {n: t.numpy() for n, t in zip(self.module.inputs, tensors, strict=True)}
+        return {**inputs, **{name: there[name] for name in layers}}
+
+    def write_weights(self, file: Path) -> None:
+        """See `converters.weights.write`."""
+        from converters import weights
+
+        weights.write(self.module.model.state_dict(), file)
 
     def outputs(self, tensors: Sequence[torch.Tensor]) -> Outputs:
         """Every output of a prepared batch, by name."""

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from catalog.record import ModelRecord
 from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, sha256_of
 from converters.interface import BATCH_SIZES
 from converters.labels import labels_of
 from converters.registry import framework_of, load_backbone
-
-if TYPE_CHECKING:
-    import torch
-
-    from converters.backbone import TorchBackbone
 
 WEIGHTS = "model.safetensors"
 
@@ -62,23 +55,22 @@ def convert(
         labels = labels_of(record)
         backbone = load_backbone(files, record, trust=trust)
 
-        from converters import export, parity, weights
-        from converters.layers import layers_of
+        from converters import export, parity
 
-        example = backbone.front.example()
-        layers = layers_of(backbone.module, example)
-        backbone = _with(backbone, options, example)
+        layers = backbone.layers()
+        backbone = backbone.asked(options.layers, preprocess=options.preprocess)
         progress(f"exporting to ONNX (opset {export.OPSET})")
-        model = export.export(backbone)
+        model = backbone.graph()
         source = {name: sha256_of(path) for name, path in files.items()}
         export.set_metadata(model, backbone, labels, layers, source, version("tlhub"))
         export.save(model, folder / ONNX)
 
-        progress(f"checking it against torch on batches of {', '.join(map(str, BATCH_SIZES))}")
+        batches = ", ".join(map(str, BATCH_SIZES))
+        progress(f"checking it against {backbone.reference} on batches of {batches}")
         figures = parity.check(folder / ONNX, backbone, folder)
 
         progress("writing the weights as safetensors")
-        weights.write(backbone.module.model.state_dict(), folder / WEIGHTS)
+        backbone.write_weights(folder / WEIGHTS)
         if labels:
             (folder / LABELS).write_text(
                 "".join(f"{label}\n" for label in labels), encoding="utf-8"
@@ -99,14 +91,3 @@ def convert(
         )
 
     return ModelFolder.create(out, fill, replace=replace)
-
-
-def _with(
-    backbone: TorchBackbone, options: Options, example: tuple[torch.Tensor, ...]
-) -> TorchBackbone:
-    from converters.backbone import BareFront
-    from converters.layers import tapped
-
-    module = tapped(backbone.module, options.layers, example)
-    front = backbone.front if options.preprocess else BareFront(backbone.front, module.inputs)
-    return dataclasses.replace(backbone, module=module, front=front)

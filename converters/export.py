@@ -21,7 +21,7 @@ import torch
 from onnx import helper
 
 from catalog.errors import ConversionError
-from converters.backbone import TorchBackbone
+from converters.backbone import Backbone, TorchBackbone
 from converters.folder import Layer
 from converters.interface import LOGITS, MAX_INLINE_BYTES, PROBABILITIES
 from converters.layers import Tapped, names_of
@@ -54,7 +54,7 @@ def export(backbone: TorchBackbone) -> onnx.ModelProto:
 
 def set_metadata(
     model: onnx.ModelProto,
-    backbone: TorchBackbone,
+    backbone: Backbone,
     labels: Sequence[str],
     layers: Sequence[Layer],
     source: Mapping[str, str],

@@ -4,6 +4,8 @@ IMAGE = "image"  # an input, uint8 (batch, height, width, 3) RGB
 PIXEL_VALUES = "pixel_values"  # inside, float32 (batch, 3, H, W): where the preprocessing ends
 # Inputs of a text encoder, int64 (batch, sequence).
 INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS = "input_ids", "attention_mask", "token_type_ids"
+# What the networks themselves are given, behind any preprocessing.
+INPUTS = (PIXEL_VALUES, INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 LOGITS, PROBABILITIES = "logits", "probabilities"  # outputs, float32 (batch, classes)
 EMBEDDING = "embedding"  # an output, float32 (batch, features): what a head is put on
 

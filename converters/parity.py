@@ -12,22 +12,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
-from converters.backbone import Given, Outputs, TorchBackbone
+from converters.backbone import Backbone, Given, Outputs
 from converters.export import save
 from converters.folder import Parity
-from converters.interface import BATCH_SIZES, LOGITS, PROBABILITIES
-from converters.layers import Tapped, names_of
+from converters.interface import BATCH_SIZES, INPUTS, LOGITS, PROBABILITIES
 
-TOLERANCE = 1e-5  # max|onnx - torch| / max|torch|, fp32
+TOLERANCE = 1e-5  # max|onnx - reference| / max|reference|, fp32
 # One pixel in a thousand is rounded apart by the two resizes. That moves the outputs of trained
 # networks by 1e-3 (of random ones by up to 1e-2), a resize with other coefficients by over 9e-2.
 PHOTO_TOLERANCE = 5e-2
@@ -39,7 +36,7 @@ TIMEOUT_S = 1800
 
 
 def check(
-    model: Path, backbone: TorchBackbone, work: Path, samples: Sequence[Any] | None = None
+    model: Path, backbone: Backbone, work: Path, samples: Sequence[Any] | None = None
 ) -> Parity:
     """How near ``model`` is to ``backbone``; ``work`` is a folder for temporary files.
 
@@ -53,7 +50,8 @@ def check(
     exact, real = backbone.front.exact(samples), backbone.front.real(samples)
     seen = _run(model, {**exact, **real}, work)
     expected = {
-        name: _reference(backbone, batch, seen[name]) for name, batch in {**exact, **real}.items()
+        name: _with_probabilities(outputs, seen[name], backbone.activation)
+        for name, outputs in backbone.answers({**exact, **real}).items()
     }
 
     for name, reference in expected.items():
@@ -62,9 +60,9 @@ def check(
     outputs = _worst({name: expected[name] for name in exact}, seen)
     photo_outputs = _worst({name: expected[name] for name in real}, seen)
     ranked = [(expected[name], seen[name]) for name in real or exact]
-    has_classes = LOGITS in backbone.module.outputs
+    has_classes = all(LOGITS in outputs for outputs in expected.values())
     parity = Parity(
-        reference=f"torch {torch.__version__}",
+        reference=backbone.reference,
         tolerance=TOLERANCE,
         max_rel_diff=max(outputs.values()),
         top1_agreement=_agreement(ranked, 1) if has_classes else None,
@@ -112,7 +110,7 @@ def _judge(parity: Parity, photo_outputs: Mapping[str, float]) -> None:
 
 
 def _first_difference(
-    model: Path, backbone: TorchBackbone, batches: Mapping[str, Given], work: Path
+    model: Path, backbone: Backbone, batches: Mapping[str, Given], work: Path
 ) -> str | None:
     """Where the graph and the network part, as half a sentence; None where that cannot be told."""
     import onnx
@@ -121,21 +119,16 @@ def _first_difference(
 
     graph = onnx.load(str(model))
     there = {item.name for item in [*graph.graph.value_info, *graph.graph.output]}
-    network, inputs = backbone.module, backbone.module.inputs
-    layers = [n for n in names_of(network, backbone.front.example()) if n in there]
-    inner = [name for name in inputs if name in there]
     name, given = next(iter(batches.items()))
-    tensors = backbone.front.tensors(given)
-    wanted = dict(zip(inputs, (tensor.numpy() for tensor in tensors), strict=True))
-    wanted |= replace(backbone, module=Tapped(network, layers)).outputs(tensors)
+    inner = {key: array for key, array in backbone.inner(given).items() if key in there}
     with tempfile.TemporaryDirectory(prefix="parity-", dir=work) as folder:
         file = Path(folder, "layers.onnx")
-        save(with_outputs(graph, [*inner, *layers]), file)
+        save(with_outputs(graph, list(inner)), file)
         seen = _run(file, {name: given}, work)[name]
-    for layer in [*inner, *layers]:
-        difference = _worst({name: {layer: wanted[layer]}}, {name: seen})[layer]
+    for layer, array in inner.items():
+        difference = _worst({name: {layer: array}}, {name: seen})[layer]
         if not difference <= TOLERANCE:
-            part = "the preprocessing" if layer in inner else f"layer {layer}"
+            part = "the preprocessing" if layer in INPUTS else f"layer {layer}"
             return f"{part} is the first part that differs, by {difference:.1e}"
     return "all layers agree: what comes after the last of them differs"
 
@@ -158,7 +151,7 @@ def _run(model: Path, batches: Mapping[str, Given], work: Path) -> dict[str, Out
         if ran.returncode:
             said = _message(ran.stderr) or f"exit code {ran.returncode}"
             raise ConversionError(f"ONNX Runtime could not run the graph: {said}")
-        results: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in batches}
+        results: dict[str, Outputs] = {name: {} for name in batches}
         with np.load(outputs, allow_pickle=False) as found:
             for key in found.files:
                 batch, _, output = key.partition("/")
@@ -172,17 +165,17 @@ def _message(stderr: str) -> str:
     return " ".join(line.strip() for line in lines if not line.startswith("    "))
 
 
-def _reference(backbone: TorchBackbone, batch: Given, seen: Outputs) -> Outputs:
-    """Torch's outputs; the probabilities are those of the graph's own logits.
+def _with_probabilities(outputs: Outputs, seen: Outputs, activation: str | None) -> Outputs:
+    """The reference's outputs; the probabilities are those of the graph's own logits.
 
     A softmax turns an absolute difference of logits into a relative one, so that with large
     logits even two exact softmaxes would seem to differ.
     """
-    outputs = backbone.expected(batch)
-    if LOGITS not in outputs:
+    if LOGITS not in outputs or activation is None:
         return outputs
     logits = torch.from_numpy(seen.get(LOGITS, outputs[LOGITS]))
-    return {**outputs, PROBABILITIES: logits.softmax(-1).numpy()}
+    probabilities = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
+    return {**outputs, PROBABILITIES: probabilities.numpy()}
 
 
 def _check_sound(batch: str, seen: Outputs, reference: Outputs) -> None:
@@ -190,7 +183,7 @@ def _check_sound(batch: str, seen: Outputs, reference: Outputs) -> None:
         if output not in seen or seen[output].shape != array.shape:
             shape = seen[output].shape if output in seen else "absent"
             raise ConversionError(
-                f"{output} is {shape} in the ONNX graph, {array.shape} in torch ({batch})"
+                f"{output} is {shape} in the ONNX graph, {array.shape} in the reference ({batch})"
             )
         if not (np.isfinite(array).all() and np.isfinite(seen[output]).all()):
             raise ConversionError(f"{output} is not finite for {batch}: the weights are broken")

@@ -199,7 +199,7 @@ def _address(model: str | Path) -> str:
     settings = settings or Settings.load()
     path = _local(str(model))
     if path is None:
-        path = _converted(str(model), settings, progress).path  # verified just now
+        path = converted(str(model), settings, progress).path  # verified just now
     elif path.is_dir():
         _use(path, settings)
         folder = ModelFolder.open(path)
@@ -237,7 +237,7 @@ def finetune(
     check_folder(Path(data))  # before minutes of work on the model
     _use(settings.features, settings)
     return run(
-        _converted(str(model), settings, progress),
+        converted(str(model), settings, progress),
         Path(data),
         Path(out),
         seed=seed,
@@ -271,7 +271,7 @@ def _local(model: str) -> Path | None:
     return None
 
 
-def _converted(model: str, settings: Settings, progress: Progress) -> ModelFolder:
+def converted(model: str, settings: Settings, progress: Progress) -> ModelFolder:
     """The folder of a model with an ONNX graph; nothing is fetched of one that cannot have it.
 
     Raises:

@@ -49,6 +49,11 @@ class Settings:
         return Store(self.home, Locks(self.locks))
 
     @property
+    def measured(self) -> Path:
+        """Folder of what was timed on this machine."""
+        return self.home / "measured"
+
+    @property
     def index(self) -> Path:
         """Folder of the search index, which can always be rebuilt."""
         return self.home / "index"

@@ -20,6 +20,7 @@ COMMANDS = (
     "pull",
     "convert",
     "layers",
+    "bench",
     "predict",
     "finetune",
     "lock",
