@@ -203,7 +203,7 @@ def _build(base: Path, place: Path, records: Path, own: Overlay | None) -> tanti
 
 @contextlib.contextmanager
 def _written() -> Iterator[None]:
-    """What cannot be written is an `OSError`; tantivy says so by a `ValueError`, and by no other."""
+    """Where tantivy cannot write it says so by a `ValueError`, and by no other: an `OSError`."""
     try:
         yield
     except ValueError as error:

@@ -94,6 +94,20 @@ def test_two_processes_at_once_both_find_and_one_index_is_left(tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == [_index(tmp_path).name]
 
 
+@pytest.mark.parametrize("limit", [1 << 10, 100 << 10])
+def test_on_a_full_disk_the_index_is_in_memory_with_a_warning(tmp_path: Path, limit: int) -> None:
+    full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+    done = subprocess.run(
+        [sys.executable, "-c", full + ASK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) > 0
+    assert "built in memory" in done.stderr
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
 def test_where_nothing_can_be_written_the_index_is_in_memory_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
