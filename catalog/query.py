@@ -15,8 +15,10 @@ from catalog.errors import UsageError
 from catalog.languages import LANGUAGES
 from catalog.record import Modality
 from catalog.tasks import TASKS
+from catalog.words import words
 
 MAX_RESULTS = 10_000
+MAX_WORDS = 100
 # Metric, or metric@dataset -> whether more is better.
 Metrics = Mapping[str, bool]
 NONE: Metrics = {}
@@ -75,13 +77,17 @@ _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z%]*)"
 _COMPARISON = re.compile(rf"(<=|>=|<|>|==?)?\s*{_NUMBER}")
 _BETWEEN = re.compile(rf"(?:{_NUMBER})?\s*\.\.\s*(?:{_NUMBER})?")
 _SHAPE = re.compile(r"\d+(?:x\d+)+")
-# A condition, words in quotes, or a word. `params<10M` is `params:<10M`; `https://...` is words.
+# A condition, words in quotes, or a word. `params<10M` is `params:<10M`, as is `params < 10M`,
+# and `size < 10 MB` is `size:<10MB`; `https://...` is words.
 _ITEM = re.compile(
-    r"""(?P<field>[A-Za-z]\w*(?:@[\w.-]+)?) (?: :(?!//) | (?=[<>=]) )
-        (?P<value>"[^"]*"(?=\s|$) | \S*)
+    r"""(?P<field>[A-Za-z]\w*(?:@[\w.-]+)?) (?: :(?!//) | \s*(?=[<>=]) )
+        (?P<value>"[^"]*"(?=\s|$)
+          | (?:\s*[<>=]{1,2}\s*)? [\d.]+ \s+ [kmgt]i?b(?=\s|$)
+          | \s*[<>=]{1,2}\s*[^\s"]+
+          | \S*)
       | "(?P<quoted>[^"]*)"
       | (?P<word>\S+?(?=\s|$|")|")""",
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
@@ -111,9 +117,11 @@ def parse(
 
     Raises:
         UsageError: an unknown field (with the valid ones), a task, modality, metric or sort that
-            is none, a comparison that is none, or two orders.
+            is none, a comparison that is none, two orders, or more words than `MAX_WORDS`.
     """
     plain, conditions = split(text, metrics)
+    if len(words(plain)) > MAX_WORDS:
+        raise UsageError(f"the text is of more than {MAX_WORDS} words", hint="a few say enough")
     given = {name: value for name, value in (fields or {}).items() if value is not None}
     conditions += [(name, encodable(str(value))) for name, value in given.items()]
     terms: list[tuple[str, tuple[str, ...]]] = []

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import UsageError
-from catalog.query import COMPARED, SORTS, TERMS, Range, parse, parse_range, parse_sort, split
+from catalog.query import (
+    COMPARED,
+    MAX_WORDS,
+    SORTS,
+    TERMS,
+    Range,
+    parse,
+    parse_range,
+    parse_sort,
+    split,
+)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +142,33 @@ def test_every_field_is_documented() -> None:
         parse(
             shlex.split(examples)[0], metrics={"top1": True, "mean_iou@ade20k": True, "wer": False}
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("params < 10M resnet", "params:<10M resnet"),
+        ("resnet params:< 10M", "params:<10M resnet"),
+        ("size:<1 MB", "size:<1MB"),
+        ("size >= 10 mib vit", "size:>=10MiB vit"),
+        ("size:1 GB", "size:1GB"),
+    ],
+)
+def test_blanks_around_a_sign_and_before_the_unit_of_bytes_do_not_matter(
+    text: str, same: str
+) -> None:
+    assert parse(text) == parse(same)
+
+
+def test_what_follows_a_figure_and_is_no_unit_of_bytes_is_a_word() -> None:
+    assert parse("vit params:<90M b 16").words == "vit b 16"
+    assert parse("vit input_size:224 b 16").words == "vit b 16"
+    assert parse("a < b").words == "a < b"
+
+
+def test_a_text_of_more_words_than_anybody_types_is_refused() -> None:
+    parse("resnet " * MAX_WORDS)
+    with pytest.raises(UsageError, match="more than 100 words"):
+        parse("resnet " * (MAX_WORDS + 1))
+    with pytest.raises(UsageError, match="more than 100 words"):
+        parse("resnet-" * (MAX_WORDS + 1))
