@@ -106,7 +106,7 @@ class Partial:
         self._ranges, self._scattered = ranges, origin.ranges is not None
         self.origin, self.resumed = origin, True
         self._follower = Follower(self.path, self.hasher, self._prefix())
-        log.info("resuming %s: %d bytes are here", url, self.size_bytes)
+        log.info("resuming %s: %d bytes are here", self.path.name, self.size_bytes)
 
     def restart(self, origin: Origin | None) -> None:
         """Empty it, for the bytes of ``origin``."""

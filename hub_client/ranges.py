@@ -129,7 +129,7 @@ class Round:
         asked_at = time.monotonic()
         try:
             with self._http.get(wish.url, headers, private=wish.headers) as response:
-                refuse_encoding(response, wish)
+                refuse_encoding(response)
                 span = self._accept(response, span)
                 total, self._where = self._total, response.url
                 refuse_size(total, wish, "announces")
@@ -201,7 +201,7 @@ class Round:
         asked = Span(span.at, span.end)  # others may shorten it meanwhile
         try:
             with self._http.get(here, self._range(asked), private=private) as response:
-                refuse_encoding(response, self._wish)
+                refuse_encoding(response)
                 self._compare(response, asked)
                 self._receive(response, span, leader=leader)
         except (AccessError, NotFoundError) as error:

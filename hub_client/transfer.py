@@ -106,7 +106,7 @@ def download_small(wish: Wish, partial: Path, http: Http, *, patience: Patience)
 
     def attempt() -> bytes:
         with http.get(wish.url, private=wish.headers) as response:
-            refuse_encoding(response, wish)
+            refuse_encoding(response)
             announced = response.length_bytes
             refuse_size(announced, wish, "announces")
             body = response.read(size, patience)
@@ -170,13 +170,15 @@ def _download(
             part.close()
 
 
-def refuse_encoding(response: Response, wish: Wish) -> None:
+def refuse_encoding(response: Response) -> None:
     """Raise a `NetworkError` where the body is not the file itself."""
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding not in {"", "identity"}:
         raise NetworkError(
-            f"{redact(wish.url)} came with Content-Encoding {encoding}, which was not asked for",
-            hint="the server or a proxy changes files on the way; use another mirror",
+            f"{redact(response.url)} was sent packed with {encoding}, though it was asked for as "
+            "it is: its bytes could be neither checked nor resumed, so nothing was kept",
+            hint="its server, or a proxy on the way, is set up wrongly; name another place for it "
+            "with TLHUB_MIRRORS",
         )
 
 

@@ -22,6 +22,7 @@ from catalog.errors import (
     UsageError,
 )
 from hub_client.archives import leaves_folder
+from hub_client.network import without_credentials
 
 _URL = re.compile(
     r"(?:hf:|hub\+(?P<endpoint>https?://[^/@!]+)/)(?P<repo>[^/@!]+/[^/@!]+)"
@@ -49,7 +50,7 @@ class RepoFile:
         found = _URL.fullmatch(url.rstrip("/"))
         if found is None:
             raise UsageError(
-                f"{url} cannot be read",
+                f"{without_credentials(url)} cannot be read",
                 hint="write hf:owner/name@revision!path, or hub+https://host/owner/name for "
                 "another hub than HF_ENDPOINT",
             )

@@ -9,6 +9,7 @@ from catalog.errors import UsageError
 from catalog.record import Artifact, Digest
 from hub_client.archives import leaves_folder
 from hub_client.formats import kind_of
+from hub_client.network import without_credentials
 from hub_client.transfer import Wish
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what could steer a terminal, or break a line
@@ -22,7 +23,7 @@ def single(name: str, url: str, digest: Digest | None, size_bytes: int | None = 
     """
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     if not last or leaves_folder(last) or CONTROL.search(last):
-        raise UsageError(f"{url} names no file")
+        raise UsageError(f"{without_credentials(url)} names no file")
     kind = kind_of(last)
     return Artifact(
         path=last,

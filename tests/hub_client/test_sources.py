@@ -213,3 +213,24 @@ def test_every_scheme_is_known_by_its_beginning():
     assert is_url("hf:acme/model")
     assert not is_url("timm/resnet50.a1_in1k")
     assert not is_url("C:/models")
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@127.0.0.1/", "hub+https://me:secret@x/a/b"])
+def test_what_makes_no_sense_is_named_without_its_password(store, url):
+    with pytest.raises(UsageError, match=r"127.0.0.1/ names|//x/a/b cannot") as told:
+        resolve(url, Job(store))
+    assert "secret" not in f"{told.value.message} {told.value.hint}"
+
+
+def test_what_is_logged_of_a_resumed_file_has_no_query(
+    server, served, data, store, artifact, caplog
+):
+    caplog.set_level("DEBUG")
+    body, url = server.files, server.url("/w?signature=secret")
+    body["/w"] = served(data, etag='"1"', drops=[1_500_000], statuses=[])
+    body["/w"].then = [lambda file: file.statuses.extend([404])]
+    with pytest.raises(NotFoundError):
+        fetch([artifact(data, url)], store)
+    assert fetch([artifact(data, url)], store)["w.bin"].read_bytes() == data
+    assert "resuming" in caplog.text
+    assert "secret" not in caplog.text

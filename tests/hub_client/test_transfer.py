@@ -173,7 +173,7 @@ def test_a_body_of_unknown_length_is_taken_to_its_end(server, served, data, get)
 
 def test_an_unasked_encoding_is_named(server, served, data, get):
     server.files["/w"] = served(data, headers={"Content-Encoding": "gzip"})
-    with pytest.raises(NetworkError, match="Content-Encoding gzip"):
+    with pytest.raises(NetworkError, match=r"packed with gzip.*nothing was kept"):
         get(server.url("/w"), digest_of(data))
 
 
