@@ -30,21 +30,25 @@ if TYPE_CHECKING:
         search,
     )
     from tlhub.settings import Settings
+    from tlhub.syncing import sync
 
 __all__ = [
     "ModelFolder",
     "ModelRecord",
     "Settings",
     "TlhubError",
+    "add",
     "catalog",
-    "finetune",
-    "load",
     "convert",
-    "open_catalog",
+    "finetune",
     "layers",
+    "load",
+    "open_catalog",
     "pull",
     "record",
+    "remove",
     "search",
+    "sync",
 ]
 
 _HOMES = {
@@ -52,15 +56,18 @@ _HOMES = {
     "ModelRecord": "catalog.record",
     "Settings": "tlhub.settings",
     "TlhubError": "catalog.errors",
+    "add": "tlhub.adding",
     "catalog": "tlhub.api",
+    "convert": "tlhub.api",
     "finetune": "tlhub.api",
+    "layers": "tlhub.api",
     "load": "tlhub.api",
     "open_catalog": "tlhub.api",
     "pull": "tlhub.api",
     "record": "tlhub.api",
-    "convert": "tlhub.api",
+    "remove": "tlhub.adding",
     "search": "tlhub.api",
-    "layers": "tlhub.api",
+    "sync": "tlhub.syncing",
 }
 
 _check()

@@ -10,6 +10,7 @@ from catalog.errors import ConversionError, NotFoundError, UsageError
 from catalog.record import Artifact, ModelRecord
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
+from tlhub.user_paths import here
 
 if TYPE_CHECKING:
     from catalog.search import Catalog, SearchResult
@@ -22,10 +23,11 @@ _WEIGHTS = ("safetensors", "pytorch")  # in the order we prefer them
 
 
 def open_catalog(settings: Settings | None = None) -> Catalog:
-    """The catalog that ships with tlhub; its index is built at the first use."""
+    """What ships with tlhub and one's own records; the index is built at the first use."""
     from catalog.search import Catalog
 
-    return Catalog.open((settings or Settings.load()).index)
+    settings = settings or Settings.load()
+    return Catalog.open(settings.index, overlay=settings.own_catalog)
 
 
 def catalog(*, settings: Settings | None = None) -> Iterator[ModelRecord]:
@@ -105,7 +107,6 @@ def pull(
     )
 
 
-def load(
 def convert(
     model: str | Path,
     *,
@@ -177,10 +178,11 @@ def layers(
 
 def _address(model: str | Path) -> str:
     """What `pulling.plan` takes: a path that is here as a URI."""
-    path = Path(model).expanduser()
-    return path.absolute().as_uri() if path.exists() else str(model)
+    path = here(model)
+    return path.absolute().as_uri() if path is not None else str(model)
 
 
+def load(
     model: str | Path,
     *,
     device: Device = "auto",
@@ -265,10 +267,11 @@ def _use(path: Path, settings: Settings) -> None:
 
 def _local(model: str) -> Path | None:
     """The path that ``model`` names, where it is a model folder or a lone ONNX file."""
-    path = Path(model).expanduser()
-    if (path / "tlhub.json").is_file() or (path.suffix == ".onnx" and path.is_file()):
-        return path
-    return None
+    path = here(model)
+    if path is None:
+        return None
+    is_folder = here(path / "tlhub.json") is not None
+    return path if is_folder or (path.suffix == ".onnx" and path.is_file()) else None
 
 
 def converted(model: str, settings: Settings, progress: Progress) -> ModelFolder:

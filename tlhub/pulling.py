@@ -19,6 +19,7 @@ from catalog.errors import (
     TlhubError,
     UsageError,
 )
+from catalog.hf_record import address_of
 from catalog.record import Artifact, ModelRecord
 from hub_client import selection
 from hub_client.cache import remove, unfinished
@@ -246,7 +247,7 @@ def _of_record(
         except TlhubError:
             if not chosen or not all(_does_without(artifact) for artifact in chosen):
                 raise
-    as_listed = not chosen or record.uid == f"hf/{record.hf_hub_id}"
+    as_listed = not chosen or _is_whole(record, url)
     if listed is not None and (as_listed or options.include):
         artifacts = selection.of_repository(
             listed.artifacts,
@@ -272,14 +273,24 @@ def _of_record(
 
 def _repository(record: ModelRecord) -> str | None:
     """The address of the repository on the hub that has the record's files; at its commit."""
-    if record.hf_hub_id is None:
-        return None
-    url = f"hf:{record.hf_hub_id}"
+    url = f"hf:{record.hf_hub_id}" if record.hf_hub_id else None
     for artifact in record.artifacts:
         for address in artifact.urls:
-            if address.startswith(f"{url}@"):
-                return address.partition("!")[0] if _is_pinned(artifact) else url
-    return None if record.artifacts else url
+            repo = address.partition("!")[0]
+            if repo.startswith(("hub+", f"{url}@")):
+                return repo if _is_pinned(artifact) else repo.partition("@")[0]
+    if record.artifacts or url is None:
+        return None
+    hub = (record.origin_url or "").removesuffix(f"/{record.hf_hub_id}")
+    return address_of(hub, str(record.hf_hub_id)) if record.uid.startswith("hf/") else url
+
+
+def _is_whole(record: ModelRecord, url: str | None) -> bool:
+    """Whether the record is of all that is in the repository at ``url``, as a sync makes it."""
+    name = record.uid.partition("/")[2]
+    if url is not None and url.startswith("hub+") and url.partition("@")[0].endswith(f"/{name}"):
+        return True
+    return record.uid == f"hf/{record.hf_hub_id}"
 
 
 def _is_pinned(artifact: Artifact) -> bool:

@@ -59,6 +59,11 @@ class Settings:
         return self.home / "index"
 
     @property
+    def own_catalog(self) -> Path:
+        """The user's own records: a file that `catalog.overlay.Overlay` makes when it is needed."""
+        return self.home / "catalog.sqlite"
+
+    @property
     def features(self) -> Path:
         """Folder of cached features, which can always be computed again."""
         return self.home / "features"

@@ -1,4 +1,4 @@
-"""`tlhub catalog`: build, stats and plot."""
+"""`tlhub catalog`: sync, add, remove, build, stats and plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,120 @@ import typer
 from tlhub.cli import options, output
 from tlhub.cli.output import ProgressMode
 
-app = typer.Typer(help="Build the catalog, measure or plot what it knows.", no_args_is_help=True)
+app = typer.Typer(
+    help="Add your own models to the catalog, build it, measure or plot what it knows.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def sync(
+    *,
+    hub: Annotated[
+        str,
+        typer.Option("--from", metavar="HUB", help="hf, or https://host of another hub."),
+    ],
+    task: Annotated[str | None, typer.Option("--task", help="Only models of this task.")] = None,
+    author: Annotated[
+        str | None, typer.Option("--author", help="Only models of this user or organization.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only those that changed last, so many.")
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="HF_ENDPOINT is a mirror of huggingface.co.")
+    ] = False,
+    offline: options.Offline = False,
+    progress: options.ShowProgress = ProgressMode.auto,
+    json: options.Json = False,
+) -> None:
+    """Put the models of a Hugging Face hub in your catalog: what changed since the last time."""
+    from dataclasses import asdict
+
+    from tlhub import syncing
+    from tlhub.settings import Settings
+
+    with output.progress(progress) as report:
+        found = syncing.sync(
+            hub,
+            task=task,
+            author=author,
+            limit=limit,
+            mirror=mirror,
+            settings=Settings.load(offline=offline or None),
+            progress=report,
+        )
+    if json:
+        output.emit(asdict(found))
+        return
+    output.line(
+        f"{found.new:,} new, {found.changed:,} changed, {found.unchanged:,} as before"
+        f" of {found.read:,} models read from {found.hub}"
+    )
+    if found.known:
+        output.note(f"{found.known:,} ship with tlhub already")
+    if found.skipped:
+        output.note(f"{found.skipped:,} make no sense and were left out")
+
+
+@app.command()
+def add(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="A model folder, a model card or its folder, JSON records, a URL, hf:owner/name.",
+        ),
+    ],
+    *,
+    uid: Annotated[
+        str | None, typer.Option("--uid", help="What to call the one model there is.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also in the place of one that ships with tlhub.")
+    ] = False,
+    offline: options.Offline = False,
+    progress: options.ShowProgress = ProgressMode.auto,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Add your own models to your catalog: all of them, or none where one does not validate."""
+    from dataclasses import asdict
+
+    from tlhub import adding
+    from tlhub.settings import Settings
+
+    with output.progress(progress, quiet=quiet) as report:
+        added = adding.add(
+            *sources,
+            uid=uid,
+            force=force,
+            settings=Settings.load(offline=offline or None),
+            progress=report,
+        )
+    if json:
+        output.emit(asdict(added))
+        return
+    for name in added.uids:
+        output.line(name)
+    if not quiet:
+        output.note(f"{added.new:,} new, {added.changed:,} changed, {added.unchanged:,} as before")
+
+
+@app.command()
+def remove(
+    uids: Annotated[
+        list[str], typer.Argument(metavar="UID...", help="Uids that were added or synced.")
+    ],
+    *,
+    json: options.Json = False,
+) -> None:
+    """Take models out of your catalog; what ships with tlhub stays."""
+    from tlhub import adding
+
+    adding.remove(*uids)
+    if json:
+        output.emit({"removed": uids})
 
 
 @app.command()
