@@ -10,6 +10,8 @@ from typing import Any
 from catalog.errors import IntegrityError
 from catalog.harvesters.package import Package
 
+MAX_LENGTH = 100_000  # of a sequence or text put together from others
+
 
 def parse(package: Package, name: str) -> ast.Module:
     """The syntax tree of a file.
@@ -54,7 +56,7 @@ def literal(node: ast.expr, names: Mapping[str, Any] | None = None) -> Any:
             pairs = zip(keys, values, strict=True)
             return {literal(key, known): literal(value, known) for key, value in pairs if key}
         case ast.JoinedStr(values=parts):
-            return "".join(str(literal(part, known)) for part in parts)
+            return bounded("".join(_plain(literal(part, known)) for part in parts))
         case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
             return literal(value, known)
         case ast.BinOp(left=left, op=operator, right=right):
@@ -67,10 +69,27 @@ def literal(node: ast.expr, names: Mapping[str, Any] | None = None) -> Any:
 def _joined(first: Any, operator: ast.operator, second: Any) -> Any:
     match operator, first, second:
         case ast.Add(), str(), str():
-            return first + second
+            return bounded(first + second)
         case ast.BitOr(), dict(), dict():
-            return first | second
+            return bounded(first | second)
     raise ValueError(f"no literal: {type(operator).__name__} of {type(first).__name__}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError(f"no part of a text: {type(value).__name__}")
+
+
+def bounded(value: Any) -> Any:
+    """The value, if it has not grown out of all measure: each of a few lines can double it.
+
+    Raises:
+        ValueError: it is longer than `MAX_LENGTH`.
+    """
+    if len(value) > MAX_LENGTH:
+        raise ValueError(f"longer than {MAX_LENGTH:,}")
+    return value
 
 
 def constants(module: ast.Module) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from enum import Enum
 from typing import Any, Final
 
 from catalog.errors import TlhubError
-from catalog.harvesters.literals import parse
+from catalog.harvesters.literals import bounded, parse
 from catalog.harvesters.package import Package
 
-MAX_LENGTH = 100_000  # of a sequence or text put together from others
 MAX_NUMBER = 1e30
 
 
@@ -139,7 +138,7 @@ class Module:
             case ast.BinOp(left=left, op=op, right=right):
                 return _combined(self._value(left, local), op, self._value(right, local))
             case ast.JoinedStr(values=parts):
-                return _bounded("".join(str(_plain(self._value(p, local))) for p in parts))
+                return bounded("".join(str(_plain(self._value(p, local))) for p in parts))
             case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
                 return self._value(value, local)
         return UNKNOWN
@@ -153,7 +152,7 @@ class Module:
                 found.append(self._value(node, local))
         if any(item is UNKNOWN for item in found):
             raise ValueError("an item cannot be told")
-        _bounded(found)
+        bounded(found)
         return found
 
     def _dict(self, node: ast.Dict, local: Mapping[str, Any]) -> dict[Any, Any]:
@@ -161,7 +160,7 @@ class Module:
         for key, value in zip(node.keys, node.values, strict=True):
             inner = self._value(value, local)
             found |= inner if key is None else {self._value(key, local): inner}
-        _bounded(found)
+        bounded(found)
         return found
 
     def _call(self, node: ast.Call, local: Mapping[str, Any]) -> Any:
@@ -235,9 +234,9 @@ def _number(value: Any) -> int | float:
 
 def _combined(left: Any, op: ast.operator, right: Any) -> Any:
     if isinstance(op, ast.BitOr):
-        return _bounded(left | right)
+        return bounded(left | right)
     if isinstance(op, ast.Add) and not isinstance(left, int | float):
-        return _bounded(left + right)
+        return bounded(left + right)
     first, second = _number(left), _number(right)
     found: Any = UNKNOWN
     match op:
@@ -254,9 +253,3 @@ def _combined(left: Any, op: ast.operator, right: Any) -> Any:
         case ast.Pow() if abs(first) <= 1000 and 0 <= second <= 9:
             found = first**second
     return found if found is not UNKNOWN and abs(found) < MAX_NUMBER else UNKNOWN
-
-
-def _bounded(value: Any) -> Any:
-    if len(value) > MAX_LENGTH:
-        raise ValueError(f"longer than {MAX_LENGTH:,}")
-    return value
