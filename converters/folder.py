@@ -105,6 +105,11 @@ class ModelFolder:
         return tuple(file.read_text(encoding="utf-8").splitlines()) if file.exists() else ()
 
     @classmethod
+    @property
+    def files(self) -> dict[str, Path]:
+        """Its files by name."""
+        return {name: self.path / name for name in self.manifest.files}
+
     def open(cls, path: Path) -> ModelFolder:
         """The folder at ``path``, its manifest read and every file present at its size.
 

@@ -295,7 +295,7 @@ def _compared(report: Report, path: Path, progress: Progress) -> Report:
     progress(Event("comparing the graph with its weights"))
     record = _manifest(path).record
     try:
-        backbone = load_backbone({WEIGHTS: path / WEIGHTS}, record)
+        backbone = load_backbone(ModelFolder.open(path).files, record)
         with tempfile.TemporaryDirectory(prefix="tlhub-") as work:
             figures = parity.check(path / ONNX, backbone, Path(work))
     except ConversionError as error:
