@@ -166,7 +166,7 @@ def unpack(path: Path, stage: Path, *, progress: Progress = silent) -> Contents:
                     f"{where} has sha256 {hasher.sha256}; nothing was kept",
                     hint="copy the bundle again, or make it again with `tlhub bundle`",
                 )
-        if _read_header(stream, path) is not None:
+        if _read_header(stream, path) is not None or _goes_on(stream):
             raise _broken(path, "it holds more than it says")
     with writing(stage):
         flush(stage)
@@ -209,6 +209,14 @@ def _read_header(stream: IO[bytes], path: Path) -> tuple[str, int] | None:
     if info.type != tarfile.REGTYPE:
         raise UnsafeError(f"{info.name!r} in {path} is no file; nothing was kept")
     return info.name, info.size
+
+
+def _goes_on(stream: IO[bytes]) -> bool:
+    """Whether anything follows but the zeros that end a tar file."""
+    while chunk := stream.read(_CHUNK_BYTES):
+        if chunk.strip(b"\0"):
+            return True
+    return False
 
 
 def _read_contents(stream: IO[bytes], path: Path) -> Contents:

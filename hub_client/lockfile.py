@@ -25,6 +25,7 @@ from hub_client.network import split_credentials
 LOCK = "tlhub.lock"
 SCHEMA_VERSION = 1
 _MOST_BYTES = 64 << 20
+_MOST_NAME = 255  # bytes of a name, on every file system in use
 _HEADER = "# Written by `tlhub lock`; `tlhub pull --locked` reproduces it.\n\n"
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -232,11 +233,23 @@ def _check(lock: LockFile, where: str, hint: str) -> None:
                 f"{where}: {model.uid} stands there twice, at `$.model[{at}]`", hint=hint
             )
         uids.add(model.uid)
-        paths: set[str] = set()
+        paths = {file.path: number for number, file in enumerate(model.file)}
         for number, file in enumerate(model.file):
-            field = f"`$.model[{at}].file[{number}].path`"
-            if leaves_folder(file.path):
-                raise UsageError(f"{where}: {file.path!r} at {field} leads out of its folder")
-            if file.path in paths:
-                raise UsageError(f"{where}: {file.path!r} at {field} stands there twice", hint=hint)
-            paths.add(file.path)
+            fault = _fault(file.path, paths, number)
+            if fault is not None:
+                field = f"`$.model[{at}].file[{number}].path`"
+                raise UsageError(f"{where}: {file.path!r} at {field} {fault}", hint=hint)
+
+
+def _fault(path: str, paths: Mapping[str, int], number: int) -> str | None:
+    """What is wrong with the path of a file; ``paths`` are the last of each in its model."""
+    parts = path.split("/")
+    if leaves_folder(path):
+        return "leads out of its folder"
+    if not {"", "."}.isdisjoint(parts) or any(len(part.encode()) > _MOST_NAME for part in parts):
+        return "is no name of a file"
+    if paths[path] != number:
+        return "stands there twice"
+    if any("/".join(parts[:n]) in paths for n in range(1, len(parts))):
+        return "lies in what is a file"
+    return None

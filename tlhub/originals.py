@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catalog.disk import writing
 from catalog.errors import IntegrityError
 from catalog.record import ModelRecord
 from tlhub.progress import Event, Progress
@@ -33,14 +34,15 @@ def link(record: ModelRecord, files: Mapping[str, Path], target: Path) -> ModelF
             if artifact.path == MANIFEST:  # what another tlhub wrote of it; ours takes its place
                 continue
             path, link = _blob_of(files[artifact.path]), folder / artifact.path
-            link.parent.mkdir(parents=True, exist_ok=True)
             entries[artifact.path] = FileEntry(
                 sha256=sha256_of_blob(files[artifact.path]), size_bytes=path.stat().st_size
             )
-            try:
-                link.symlink_to(path)
-            except OSError:  # Windows, and some file systems
-                shutil.copyfile(path, link)
+            with writing(link):  # its name may be too long for the disk
+                link.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    link.symlink_to(path)
+                except OSError:  # Windows, and some file systems
+                    shutil.copyfile(path, link)
         return _manifest(record, entries)
 
     return ModelFolder.create(target, fill, replace=True)

@@ -39,6 +39,9 @@ def test_the_same_set_is_the_same_text_whatever_the_order(tmp_path):
         ({"path": "/etc/passwd"}, "file[0].path"),
         ({"path": "a\nb"}, "file[0].path"),
         ({"path": "C:\\x"}, "file[0].path"),
+        ({"path": "."}, "file[0].path"),
+        ({"path": "a//b"}, "file[0].path"),
+        ({"path": "a/" + "b" * 300}, "file[0].path"),
         ({"sha256": "0" * 63}, "sha256"),
         ({"sha256": 5}, "sha256"),
         ({"size_bytes": -1}, "size_bytes"),
@@ -58,6 +61,16 @@ def test_a_field_that_is_wrong_is_named(change, named):
         lockfile.parse(tomli_w.dumps(data).encode(), "tlhub.lock")
     assert named in caught.value.message
     assert "tlhub.lock" in caught.value.message
+
+
+def test_a_file_in_a_file_is_refused():
+    one = model().file[0]
+    inside = msgspec.structs.replace(one, path=f"{one.path}/x")
+    text = lockfile.encode(
+        LockFile(version=1, model=(msgspec.structs.replace(model(), file=(one, inside)),))
+    )
+    with pytest.raises(UsageError, match="lies in what is a file"):
+        lockfile.parse(text, "tlhub.lock")
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ HOSTILE: dict[str, Change] = {
     "a flipped bit": lambda data: data[:-5000] + bytes([data[-5000] ^ 1]) + data[-4999:],
     "cut short": lambda data: data[: len(data) * 2 // 3],
     "cut short in a header": lambda data: data[:300],
+    "something behind its end": lambda data: data + b"x",
     "empty": lambda data: data[:0],
     "no tar": lambda data: b"PK\x03\x04" + data,
     "longer": lambda data: data[:-1024] + tarfile.TarInfo("more").tobuf() + bytes(1024),

