@@ -60,6 +60,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
                 stream.flush()
                 os.fsync(stream.fileno())
             fresh.replace(path)
+        except OSError as error:
+            if error.filename == str(fresh):  # a name that means nothing to anybody
+                error.filename = str(path)
+            raise
         finally:
             fresh.unlink(missing_ok=True)
 

@@ -30,6 +30,7 @@ from catalog.words import words
 _FACET_VALUES = 50
 _CLOSEST = 5
 _CANDIDATES = 200
+_ALIKE = 0.6  # of letters, for a uid to be what may have been meant
 
 
 @dataclass(frozen=True, repr=False)
@@ -197,7 +198,8 @@ class Catalog:
             ratio = SequenceMatcher(None, wanted, compared).ratio() + (home == source)
             return nearness, starts and not known[other], -ratio, other
 
-        return sorted(known, key=likeness)[:_CLOSEST]
+        near = [other for other in known if likeness(other)[2] <= -_ALIKE or likeness(other)[0] < 2]
+        return sorted(near, key=likeness)[:_CLOSEST]
 
     def _search(self, request: Request, limit: int, offset: int) -> SearchResult:
         self._check_terms(request)

@@ -354,3 +354,10 @@ def test_a_misspelt_uid_is_answered_with_the_closest(
 def test_nonsense_is_not_found(catalog: Catalog, uid: str) -> None:
     with pytest.raises(NotFoundError):
         catalog.get(uid)
+
+
+def test_what_is_like_no_uid_is_answered_with_none(catalog: Catalog) -> None:
+    for uid in ("nope", "nope/x", "timm/zzzz"):
+        with pytest.raises(NotFoundError) as caught:
+            catalog.get(uid)
+        assert caught.value.hint == "`tlhub search` finds models"
