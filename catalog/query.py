@@ -15,10 +15,8 @@ from catalog.errors import UsageError
 from catalog.languages import LANGUAGES
 from catalog.record import Modality
 from catalog.tasks import TASKS
-from catalog.words import words
 
 MAX_RESULTS = 10_000
-MAX_WORDS = 100
 # Metric, or metric@dataset -> whether more is better.
 Metrics = Mapping[str, bool]
 NONE: Metrics = {}
@@ -117,11 +115,9 @@ def parse(
 
     Raises:
         UsageError: an unknown field (with the valid ones), a task, modality, metric or sort that
-            is none, a comparison that is none, two orders, or more words than `MAX_WORDS`.
+            is none, a comparison that is none, or two orders.
     """
     plain, conditions = split(text, metrics)
-    if len(words(plain)) > MAX_WORDS:
-        raise UsageError(f"the text is of more than {MAX_WORDS} words", hint="a few say enough")
     given = {name: value for name, value in (fields or {}).items() if value is not None}
     conditions += [(name, encodable(str(value))) for name, value in given.items()]
     terms: list[tuple[str, tuple[str, ...]]] = []

@@ -30,6 +30,7 @@ from catalog.words import words
 _FACET_VALUES = 50
 _CLOSEST = 5
 _CANDIDATES = 200
+_MAX_WORDS = 100  # of a text, in which nobody asks for as much
 _ALIKE = 0.6  # of letters, for a uid to be what may have been meant
 
 
@@ -203,9 +204,10 @@ class Catalog:
 
     def _search(self, request: Request, limit: int, offset: int) -> SearchResult:
         self._check_terms(request)
-        found = self._reader.understand(request.words)
+        said = words(request.words)
+        found = self._reader.understand(" ".join(said[:_MAX_WORDS]))
         ignored = found.ignored
-        if not words(request.words) and request.words not in {"", "*"}:
+        if not said and request.words not in {"", "*"}:
             ignored = tuple(request.words.split())  # signs, or a script that has no words here
         must = [self._reader.terms(name, values) for name, values in request.terms]
         must += [self._reader.between(name, interval) for name, interval in request.ranges]
@@ -220,6 +222,8 @@ class Catalog:
         notes += tuple(
             f"no model has {typed!r}: shown is {read!r}" for typed, read in found.respelt
         )
+        if len(said) > _MAX_WORDS:
+            notes += (f"only the first {_MAX_WORDS} words are looked for",)
         if not total and len(found.words) + len(found.tasks) > 1:
             together = self._together(found)
             query = all_of([*must, *_some(found.words, together)])

@@ -10,7 +10,6 @@ import pytest
 from catalog.errors import UsageError
 from catalog.query import (
     COMPARED,
-    MAX_WORDS,
     SORTS,
     TERMS,
     Range,
@@ -164,11 +163,3 @@ def test_what_follows_a_figure_and_is_no_unit_of_bytes_is_a_word() -> None:
     assert parse("vit params:<90M b 16").words == "vit b 16"
     assert parse("vit input_size:224 b 16").words == "vit b 16"
     assert parse("a < b").words == "a < b"
-
-
-def test_a_text_of_more_words_than_anybody_types_is_refused() -> None:
-    parse("resnet " * MAX_WORDS)
-    with pytest.raises(UsageError, match="more than 100 words"):
-        parse("resnet " * (MAX_WORDS + 1))
-    with pytest.raises(UsageError, match="more than 100 words"):
-        parse("resnet-" * (MAX_WORDS + 1))

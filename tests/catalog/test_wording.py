@@ -80,3 +80,11 @@ def test_a_word_written_apart_is_found_as_one(catalog: Catalog) -> None:
 
 def test_who_asks_for_a_chat_gets_models_that_answer(catalog: Catalog) -> None:
     assert all("instruct" in uid for uid in _first(catalog, "chatbot"))
+
+
+def test_of_a_text_longer_than_anybody_types_the_first_words_are_looked_for(
+    catalog: Catalog,
+) -> None:
+    found = catalog.search("resnet " * 100 + "whisper " * 1000)
+    assert found.total == catalog.search("resnet").total
+    assert found.notes == ("only the first 100 words are looked for",)
