@@ -33,6 +33,13 @@ _NEEDED = re.compile(
     r"|torch\.storage\.\w+Storage|torch\.serialization\._get_layout"
     r"|torch\.nn\.parameter\.(Parameter|Buffer)"
 )
+# What in torch fetches, loads or builds code, and picklescan does not know of.
+_RUNS_CODE = re.compile(
+    r"torch\.((serialization|jit|jit\._serialization|export)\.)?(load|_load|_legacy_load)"
+    r"|torch\.(hub|utils\.cpp_extension)\.\w+|torch\.(ops|classes|_ops\.\w+)\.load_library"
+    r"|torch\.utils\._config_module\.\w*load_config|torch\._utils\._import_dotted_name"
+    r"|torch\.package\.\w*[iI]mporter(\.\w+)*"
+)
 # What torch itself would make, of any size that the pickle says.
 _FILLS_MEMORY = {"builtins.bytearray", "__builtin__.bytearray"}
 _STRINGS = {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE"} | {
@@ -236,7 +243,7 @@ def _judge(contents: Contents, data: bytes, where: str) -> Iterator[Finding]:
         place = f"at byte {at} of {where}"
         if name is None:
             yield Finding("unsafe", f"imports a name that it computes, {place}")
-        elif name in dangerous or name in _FILLS_MEMORY or _is_registered(name):
+        elif name in dangerous or name in _FILLS_MEMORY or _is_known_to_run(name):
             yield Finding("unsafe", f"imports {name} {place}")
         elif _reaches_through(name):
             yield Finding("unsafe", f"imports {name}, of another module, {place}")
@@ -250,8 +257,8 @@ def _judge(contents: Contents, data: bytes, where: str) -> Iterator[Finding]:
         yield Finding("damaged", f"{where} is no whole pickle: {contents.damage}")
 
 
-def _is_registered(name: str) -> bool:
-    return name.startswith("copyreg extension")
+def _is_known_to_run(name: str) -> bool:
+    return name.startswith("copyreg extension") or bool(_RUNS_CODE.fullmatch(name))
 
 
 def _reaches_through(name: str) -> bool:

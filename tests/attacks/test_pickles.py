@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -258,6 +259,22 @@ def test_a_bomb_is_refused_in_little_time_and_memory(bomb, container, tmp_path):
         assert time.monotonic() - started < 60  # on a busy machine; it takes up to 4
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["torch.hub.load", "torch.load", "torch.jit.load", "torch.utils.cpp_extension.load_inline"],
+)
+def test_what_torch_has_to_load_code_with_is_refused_even_with_trust(name, tmp_path):
+    module, _, function = name.rpartition(".")
+    body = f"c{module}\n{function}\n".encode() + b"X\x01\x00\x00\x00x\x85R."
+    file = tmp_path / "w.pth"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + body)
+    with pytest.raises(UnsafeError, match=re.escape(f"imports {name} at byte 2")):
+        weights.read(file, trust=True)
+    with pytest.raises(UnsafeError, match="was not kept"):
+        scanning.refuse({"w.pth": file}, trust=False)
 
 
 def test_what_is_unusual_is_named_and_read_past_where_it_is_trusted(tmp_path):
