@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -143,6 +143,14 @@ class Backbone(Protocol):
         """Why these weights are this architecture, where that was in doubt."""
 
     @property
+    def origin(self) -> Mapping[str, Any] | None:
+        """What the graph was before, of a model that was ONNX."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """What goes with the graph, by name: configuration, tokenizer."""
+
+    @property
     def reference(self) -> str:
         """What the graph is compared with, and its version: `torch 2.14.1`."""
 
@@ -232,6 +240,9 @@ class TorchBackbone:
     record: ModelRecord
     front: Front
     evidence: Mapping[str, Any] | None = None  # why these weights are this architecture
+    origin: None = None
+    # What it takes besides weights to load it again, and to run it: configuration, tokenizer.
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.module.eval()

@@ -88,6 +88,7 @@ def convert(
             layers=layers,
             parity=figures,
             evidence=backbone.evidence,
+            origin=backbone.origin,
         )
 
     return ModelFolder.create(out, fill, replace=replace)

@@ -74,7 +74,8 @@ def set_metadata(
         "tlhub.source": json.dumps(dict(sorted(source.items()))),
         "tlhub.version": version,
     }
-    helper.set_model_props(model, facts)
+    theirs = {p.key: p.value for p in model.metadata_props if not p.key.startswith("tlhub.")}
+    helper.set_model_props(model, {**theirs, **facts})
 
 
 def save(model: onnx.ModelProto, file: Path, *, max_inline_bytes: int = MAX_INLINE_BYTES) -> None:

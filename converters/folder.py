@@ -83,6 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     layers: tuple[Layer, ...] = ()
     parity: Parity | None = None
     evidence: Mapping[str, Any] | None = None  # why these weights are this architecture
+    origin: Mapping[str, Any] | None = None  # what the graph was before, of ONNX that was ONNX
     run: Mapping[str, Any] | None = None  # data, command, seed and metrics of a run
 
 
@@ -104,12 +105,12 @@ class ModelFolder:
         file = self.path / LABELS
         return tuple(file.read_text(encoding="utf-8").splitlines()) if file.exists() else ()
 
-    @classmethod
     @property
     def files(self) -> dict[str, Path]:
         """Its files by name."""
         return {name: self.path / name for name in self.manifest.files}
 
+    @classmethod
     def open(cls, path: Path) -> ModelFolder:
         """The folder at ``path``, its manifest read and every file present at its size.
 

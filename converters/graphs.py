@@ -25,6 +25,7 @@ _BITS = {  # of an element in the raw data, by the number of its type (onnx.prot
     15: 128,
 }
 _MOST_FINDINGS = 20
+_MOST_METADATA_BYTES = 16 << 20
 _AGAIN = "pull or fine-tune it again"
 
 
@@ -35,6 +36,9 @@ def scan(file: Path) -> Scan:
     except IntegrityError as error:
         return Scan("onnx", (Finding("damaged", error.message),))
     found = [*_external(model, file), *_tensors(model), *_operators(model)]
+    noted = sum(len(item.key) + len(item.value) for item in model.metadata_props)
+    if noted > _MOST_METADATA_BYTES:
+        found.append(Finding("unsafe", f"has {noted >> 20} MiB of metadata"))
     if _calls_itself(model):
         found.append(Finding("unsafe", "has functions that call themselves"))
     return Scan("onnx", tuple(dict.fromkeys(found)))
@@ -53,6 +57,27 @@ def check_external_data(file: Path) -> None:
     for finding in _external(_parse(file), file):
         kind = UnsafeError if finding.verdict == "unsafe" else IntegrityError
         raise kind(f"{file} {finding.what}", hint=_AGAIN)
+
+
+def locations(file: Path) -> tuple[str, ...]:
+    """The files in its folder, or below, that a graph says it keeps tensors in.
+
+    Raises:
+        IntegrityError: it is no graph. OSError: it cannot be read.
+    """
+    from onnx.external_data_helper import _get_all_tensors, uses_external_data
+
+    if not _mentions(file, b"location"):
+        return ()
+    names = {
+        entry.value
+        for tensor in _get_all_tensors(_parse(file))
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    inside = (n for n in names if n and not PurePosixPath(n).is_absolute() and "\0" not in n)
+    return tuple(sorted(n for n in inside if ".." not in PurePosixPath(n).parts))
 
 
 def _parse(file: Path) -> onnx.ModelProto:

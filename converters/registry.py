@@ -11,12 +11,15 @@ from catalog.errors import ConversionError
 from catalog.record import ModelRecord
 
 if TYPE_CHECKING:
-    from converters.backbone import TorchBackbone
+    from converters.backbone import Backbone, TorchBackbone
 
 FRAMEWORKS: dict[str, str] = {
+    "onnx": "converters.frameworks.onnx",
     "timm": "converters.frameworks.timm",
     "torchvision": "converters.frameworks.torchvision",
 }
+# Their files are whole models.
+_WHOLE = ("onnx",)
 
 
 class Framework(Protocol):
@@ -24,7 +27,7 @@ class Framework(Protocol):
 
     LIBRARIES: tuple[str, ...]  # distributions whose versions decide what is computed
 
-    def load(self, files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> TorchBackbone:
+    def load(self, files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> Backbone:
         """The weights in ``files``, by their names in the record; see `load_backbone`."""
 
     def fresh(self, record: ModelRecord) -> TorchBackbone:
@@ -50,8 +53,8 @@ def obstacle(record: ModelRecord) -> str | None:
     if record.framework not in FRAMEWORKS:
         known = ", ".join(sorted(FRAMEWORKS))
         return f"no converter knows {record.framework or 'its framework'}; known are {known}"
-    if record.framework in _OF_REPOSITORIES:
-        return repository.obstacle(record.architecture)
+    if record.framework in _WHOLE:
+        return None
     if record.architecture is None:
         return "its architecture is not known"
     if not record.num_classes and (record.framework != "timm" or record.modality != "image"):
@@ -63,7 +66,7 @@ def obstacle(record: ModelRecord) -> str | None:
 
 def load_backbone(
     files: Mapping[str, Path], record: ModelRecord, *, trust: bool = False
-) -> TorchBackbone:
+) -> Backbone:
     """The weights in ``files`` (by their names in the record) in the record's architecture.
 
     ``trust`` is that of `converters.weights.read`.

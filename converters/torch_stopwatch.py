@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 from converters.stopwatch import report
 
@@ -20,12 +21,13 @@ def main() -> None:
     import numpy as np
     import torch
 
+    from converters.backbone import TorchBackbone
     from converters.folder import ModelFolder
     from converters.registry import load_backbone
 
     torch.set_num_threads(order["threads"])
     folder = ModelFolder.open(Path(order["folder"]))
-    backbone = load_backbone(folder.files, folder.manifest.record)
+    backbone = cast(TorchBackbone, load_backbone(folder.files, folder.manifest.record))
     with np.load(order["inputs"], allow_pickle=False) as arrays:
         given = {name: arrays[name] for name in arrays.files}
     module = torch.compile(backbone.module) if order["compiled"] else backbone.module

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from converters.session import Device
     from tlhub.pulling import Format
 
-_WEIGHTS = ("safetensors", "pytorch")  # in the order we prefer them
+_WEIGHTS = ("safetensors", "pytorch", "onnx", "keras", "skops")  # in the order we prefer them
 
 
 def open_catalog(settings: Settings | None = None) -> Catalog:

@@ -34,6 +34,7 @@ from hub_client.usage import use
 from tlhub import gate, originals, user_paths
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
+from tlhub.whole_models import whole
 
 if TYPE_CHECKING:
     from converters.folder import ModelFolder
@@ -106,7 +107,11 @@ def plan(
     else:
         record, artifacts, place = _of_record(_record(model, settings), options, settings, job)
     no_onnx = None
-    if options.format == "onnx":
+    alone = whole(record, artifacts, place) if options.format == "onnx" else None
+    if alone is not None:
+        record, no_onnx = alone.record, alone.obstacle
+        artifacts = alone.needed if no_onnx is None else artifacts
+    elif options.format == "onnx":
         record = _described(record, place, settings, job)
         weights = selection.weights_among(artifacts)
         no_onnx = _obstacle(record, weights, options)

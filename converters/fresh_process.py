@@ -1,0 +1,76 @@
+"""Graphs run by `converters.worker`: in a process of their own, for a limited time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.errors import ConversionError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+TIMEOUT_S = 1800
+
+
+def run(
+    model: Path,
+    batches: Mapping[str, Arrays],
+    work: Path | None = None,
+    *,
+    outputs: tuple[str, ...] | None = None,
+    mode: str = "",
+    timeout_s: int | None = None,
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """The outputs (by default all) of a graph for each of the batches, by their names.
+
+    ``work`` is a folder for temporary files. ``mode`` `try` leaves out batches that fail, `shapes`
+    gives the shapes of the outputs in their place. Memory is limited to what the machine has.
+
+    Raises:
+        ConversionError: it cannot be run, or not in time.
+    """
+    arrays = {f"{name}/{key}": a for name, batch in batches.items() for key, a in batch.items()}
+    limit = TIMEOUT_S if timeout_s is None else timeout_s
+    with tempfile.TemporaryDirectory(prefix="parity-", dir=work) as folder:
+        given, found = Path(folder, "inputs.npz"), Path(folder, "outputs.npz")
+        np.savez(given, allow_pickle=False, **arrays)
+        command = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
+        command += [str(path.resolve()) for path in (model, given, found)]
+        command += [mode, str(_memory()), *(outputs or ())]
+        try:
+            ran = subprocess.run(  # noqa: S603 - our own file, no shell
+                command, capture_output=True, text=True, check=False, timeout=limit
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ConversionError(f"ONNX Runtime did not finish the graph in {limit} s") from error
+        if ran.returncode:
+            said = _message(ran.stderr) or f"exit code {ran.returncode}"
+            raise ConversionError(f"ONNX Runtime could not run the graph: {said}")
+        results: dict[str, dict[str, NDArray[Any]]] = {}
+        with np.load(found, allow_pickle=False) as archive:
+            for key in archive.files:
+                batch, _, output = key.partition("/")
+                results.setdefault(batch, {})[output] = archive[key]
+    return results
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory; 0 where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _message(stderr: str) -> str:
+    """What follows the last frame of a traceback, on one line."""
+    [_, *lines] = stderr.rpartition("\n  File ")[2].splitlines() or [""]
+    return " ".join(line.strip() for line in lines if not line.startswith("    "))
