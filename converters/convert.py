@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from catalog.record import ModelRecord
 from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, sha256_of
 from converters.interface import BATCH_SIZES
 from converters.labels import labels_of
 from converters.registry import framework_of, load_backbone
+
+if TYPE_CHECKING:
+    from converters.backbone import Backbone
 
 WEIGHTS = "model.safetensors"
 
@@ -33,12 +37,14 @@ def convert(
     options: Options = Options(),
     replace: bool = False,
     trust: bool = False,
+    loaded: Backbone | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> ModelFolder:
     """The model folder at ``out``, made of the record's ``files`` (by their names in the record).
 
     It holds the graph, the weights under the names of the record's architecture, and the labels.
-    ``trust`` is that of `converters.weights.read`. ``progress`` is told each step. After a failure
+    ``trust`` is that of `converters.weights.read`; ``loaded`` is what was loaded already.
+    ``progress`` is told each step. After a failure
     ``out`` is what it was before.
 
     Raises:
@@ -53,7 +59,7 @@ def convert(
     def fill(folder: Path) -> Manifest:
         progress(f"loading the weights into {record.architecture} ({record.framework})")
         labels = labels_of(record)
-        backbone = load_backbone(files, record, trust=trust)
+        backbone = loaded or load_backbone(files, record, trust=trust)
 
         from converters import export, parity
 

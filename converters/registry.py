@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 FRAMEWORKS: dict[str, str] = {
     "onnx": "converters.frameworks.onnx",
+    "scikit-learn": "converters.frameworks.sklearn",
     "timm": "converters.frameworks.timm",
     "torchvision": "converters.frameworks.torchvision",
 }
 # Their files are whole models.
-_WHOLE = ("onnx",)
+_WHOLE = ("onnx", "scikit-learn")
 
 
 class Framework(Protocol):

@@ -108,8 +108,9 @@ def pull(
 
 
 def convert(
-    model: str | Path,
+    model: str | Path | object,
     *,
+    sample: Any | None = None,
     layers: Sequence[str] = (),
     preprocess: bool = True,
     out: str | Path | None = None,
@@ -124,12 +125,19 @@ def convert(
     (`tlhub.layers` names them) are further outputs, checked as the others are; without
     ``preprocess`` the graph takes the network's own tensors.
 
+    ``model`` may be a fitted estimator or pipeline of scikit-learn; it is checked on rows such as
+    those of ``sample``, and the folder is made at ``out``.
+
     Raises:
         ConversionError: it cannot be converted, or the graph does not compute the same.
         UsageError: there is no such layer, or ``out`` exists. As `pull` besides.
     """
     from tlhub import pulling
 
+    if not isinstance(model, str | Path):
+        from tlhub.estimators import convert_estimator
+
+        return convert_estimator(model, sample, out, replace=force, progress=progress)
     settings = settings or Settings.load()
     options = pulling.Options(layers=tuple(layers), preprocess=preprocess)
     plan = pulling.plan(_address(model), settings, options, progress=progress)

@@ -39,6 +39,13 @@ def whole(record: ModelRecord, chosen: Sequence[Artifact], place: Place | None) 
     chosen = _with_local_data(chosen, place)
     models = [a for a in chosen if PurePosixPath(a.path).suffix.lower() in _SUFFIXES]
     others = [a for a in selection.weights_among(chosen) if a not in models]
+    pickled = [a.path for a in chosen if a.path.lower().endswith(".joblib")]
+    if pickled and not models and not others:
+        reason = (
+            f"{pickled[0]} is a pickle of joblib, and loading it runs what is in it: convert the "
+            "estimator in Python (tlhub.convert), or save it by skops"
+        )
+        return Whole(record, tuple(chosen), reason)
     torch = any(a.format in {"safetensors", "pytorch"} for a in others)
     if not models or (torch and not all(_is_data_of(a, models) for a in others)):
         return None
