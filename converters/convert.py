@@ -81,6 +81,9 @@ def convert(
             (folder / LABELS).write_text(
                 "".join(f"{label}\n" for label in labels), encoding="utf-8"
             )
+        for name, data in backbone.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
         runtime = packages_distributions()["onnxruntime"]  # onnxruntime, onnxruntime-gpu or both
         tools = (*framework_of(record).LIBRARIES, "onnx", "onnxscript", *runtime, "tlhub")
         return Manifest(
@@ -95,6 +98,7 @@ def convert(
             parity=figures,
             evidence=backbone.evidence,
             origin=backbone.origin,
+            preprocess=backbone.front.description(),
         )
 
     return ModelFolder.create(out, fill, replace=replace)

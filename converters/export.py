@@ -1,8 +1,9 @@
 """A torch backbone as one ONNX graph, from what a user has to named outputs.
 
 Exported by ``torch.onnx.export(dynamo=True)`` at opset 20, the first with ``Gelu``. In front comes
-what `converters.backbone.Front` puts there, behind logits a softmax. The tensors of all layers keep
-the names of the layers, so that any of them can be made an output later (`converters.graph`).
+what `converters.backbone.Front` puts there, behind logits what makes probabilities of them. The
+tensors of all layers keep the names of the layers, so that any of them can be made an output later
+(`converters.graph`).
 The same backbone gives the same bytes.
 """
 
@@ -11,12 +12,13 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import onnx
+import onnx_ir as ir
 import torch
 from onnx import helper
 
@@ -27,6 +29,7 @@ from converters.interface import LOGITS, MAX_INLINE_BYTES, PROBABILITIES
 from converters.layers import Tapped, names_of
 
 OPSET = 20
+_ACTIVATIONS = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 
 
 def export(backbone: TorchBackbone) -> onnx.ModelProto:
@@ -44,7 +47,7 @@ def export(backbone: TorchBackbone) -> onnx.ModelProto:
     _hide_layers(model.graph, backbone.module.outputs)
     backbone.front.attach(model)
     if LOGITS in backbone.module.outputs:
-        _append_softmax(model.graph)
+        _append_probabilities(model.graph, backbone.module.activation)
     try:
         onnx.checker.check_model(model, full_check=model.ByteSize() < MAX_INLINE_BYTES)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -119,7 +122,16 @@ def _network(backbone: TorchBackbone) -> onnx.ModelProto:
         ) from error
     if program is None:  # only other ways of calling it give nothing
         raise ConversionError(f"torch {torch.__version__} exported no graph")
+    _free_names(program.model.graph, {*network.outputs, *layers})
     return program.model_proto
+
+
+def _free_names(graph: ir.Graph, names: Set[str]) -> None:
+    """Rename inner tensors that the exporter named as outputs are: `embedding` is an operator."""
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if value.name in names and not value.is_graph_output():
+                value.name = f"{value.name}/inner"
 
 
 @contextmanager
@@ -171,10 +183,11 @@ def _hide_layers(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
     graph.output.extend(kept)
 
 
-def _append_softmax(graph: onnx.GraphProto) -> None:
-    graph.node.append(
-        helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=-1)
-    )
+def _append_probabilities(graph: onnx.GraphProto, activation: str) -> None:
+    node = helper.make_node(_ACTIVATIONS[activation], [LOGITS], [PROBABILITIES], PROBABILITIES)
+    if node.op_type == "Softmax":
+        node.attribute.append(helper.make_attribute("axis", -1))
+    graph.node.append(node)
     outputs = []
     for output in graph.output:
         outputs.append(output)

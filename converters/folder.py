@@ -84,6 +84,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parity: Parity | None = None
     evidence: Mapping[str, Any] | None = None  # why these weights are this architecture
     origin: Mapping[str, Any] | None = None  # what the graph was before, of ONNX that was ONNX
+    preprocess: Mapping[str, Any] | None = None  # what becomes of an input before the network
     run: Mapping[str, Any] | None = None  # data, command, seed and metrics of a run
 
 

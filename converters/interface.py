@@ -6,6 +6,9 @@ PIXEL_VALUES = "pixel_values"  # inside, float32 (batch, 3, H, W): where the pre
 INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS = "input_ids", "attention_mask", "token_type_ids"
 # What the networks themselves are given, behind any preprocessing.
 INPUTS = (PIXEL_VALUES, INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
+# An output of a text encoder, float32 (batch, sequence, width).
+TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - no password
+TOKENIZER = "tokenizer.json"  # beside the graph of a text model
 LOGITS, PROBABILITIES = "logits", "probabilities"  # outputs, float32 (batch, classes)
 EMBEDDING = "embedding"  # an output, float32 (batch, features): what a head is put on
 

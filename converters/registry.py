@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
+from converters import repository
 
 if TYPE_CHECKING:
     from converters.backbone import Backbone, TorchBackbone
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
 FRAMEWORKS: dict[str, str] = {
     "onnx": "converters.frameworks.onnx",
     "scikit-learn": "converters.frameworks.sklearn",
+    "sentence-transformers": "converters.frameworks.sentence_transformers",
     "timm": "converters.frameworks.timm",
     "torchvision": "converters.frameworks.torchvision",
+    "transformers": "converters.frameworks.transformers",
 }
+
+
+# Their models are described by the files beside the weights.
+_OF_REPOSITORIES = (repository.TRANSFORMERS, repository.SENTENCE_TRANSFORMERS)
 # Their files are whole models.
 _WHOLE = ("onnx", "scikit-learn")
 
@@ -54,6 +61,8 @@ def obstacle(record: ModelRecord) -> str | None:
     if record.framework not in FRAMEWORKS:
         known = ", ".join(sorted(FRAMEWORKS))
         return f"no converter knows {record.framework or 'its framework'}; known are {known}"
+    if record.framework in _OF_REPOSITORIES:
+        return repository.obstacle(record.architecture)
     if record.framework in _WHOLE:
         return None
     if record.architecture is None:

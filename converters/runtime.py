@@ -1,33 +1,29 @@
-"""`OnnxModel`: a model folder, a run folder or a lone `.onnx`, run from photos to labels.
+"""`OnnxModel`: a model folder, a run folder or a lone `.onnx`, run from photos or sentences.
 
-Needs NumPy, Pillow and ONNX Runtime; torch never, `onnx` only for weights kept outside the file
-and for a GPU.
+Needs NumPy, Pillow or `tokenizers`, and ONNX Runtime; torch never, `onnx` only for weights kept
+outside the file and for a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, overload
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from catalog.errors import IntegrityError, NotFoundError, UsageError
 from converters.folder import ModelFolder
-from converters.images import as_rgb, read_image
-from converters.interface import EMBEDDING, PROBABILITIES
-from converters.session import Device, open_sessions, run
+from converters.interface import ATTENTION_MASK, EMBEDDING, INPUT_IDS, PROBABILITIES
+from converters.session import Device, open_sessions
 
 if TYPE_CHECKING:
     import onnxruntime
 
-Photo = NDArray[np.uint8] | Image.Image | str | Path
-
-# So many photos, and so many pixels of them, are decoded at a time.
-_BATCH, _BATCH_PIXELS = 16, 32_000_000
+One = TypeVar("One")  # what a model is given one of: a photo, or a text
 
 
 class Prediction(NamedTuple):
@@ -37,8 +33,8 @@ class Prediction(NamedTuple):
     score: float
 
 
-class OnnxModel:
-    """An image classifier that runs."""
+class OnnxModel(ABC, Generic[One]):
+    """A model that runs: an `ImageModel` or a `TextModel`."""
 
     def __init__(
         self,
@@ -47,26 +43,36 @@ class OnnxModel:
         uid: str,
         labels: tuple[str, ...],
         device: Device,
+        file: Path,
     ) -> None:
         self._sessions = tuple(sessions)
+        self.file = file
         self.uid = uid
         self.labels = labels
         self.device = device
 
     @classmethod
     def open(
-        cls, path: Path | str, *, device: Device = "auto", threads: int | None = None
-    ) -> OnnxModel:
+        cls,
+        path: Path | str,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        layers: Sequence[str] = (),
+    ) -> Self:
         """The model at ``path``: a model or run folder, or a lone `.onnx` that tlhub wrote.
 
+        It is of the kind that the graph is of, where this is not called on one of the kinds.
         ``auto`` is a GPU where one truly works, else the CPU; ``threads`` is for the CPU.
+        ``layers``, by their names in the graph, are what `features` can give too.
 
         Raises:
-            NotFoundError: there is no model.
+            NotFoundError: there is no model, or no tokenizer beside a text model.
             IntegrityError: a file is missing, cut short or cannot be parsed; every byte is compared
                 by `ModelFolder.verify`.
             UnsafeError: it reads weights from outside its folder.
-            UsageError: it is no image classifier of tlhub's, or ``device`` is not there.
+            UsageError: it is no model that tlhub can run, ``device`` is not there, or there is no
+                such layer.
         """
         path = Path(path)
         if path.is_dir():
@@ -76,114 +82,117 @@ class OnnxModel:
             file, uid, labels = path, None, ()
         else:
             raise NotFoundError(f"there is no model at {path}")
-        sessions, device = open_sessions(file, device, threads)
-        _check_interface(file, sessions)
+        sessions, device = open_sessions(file, device, threads, layers)
+        kind = _kind(file, sessions)
+        if not issubclass(kind, cls):
+            raise UsageError(f"{file} is for {kind.__name__}, not for {cls.__name__}")
         facts = sessions[-1].get_modelmeta().custom_metadata_map
         labels = labels or _labels(file, facts.get("tlhub.labels", "[]"))
-        classes = sessions[-1].get_outputs()[_names(sessions[-1]).index(PROBABILITIES)].shape[-1]
-        if labels and isinstance(classes, int) and len(labels) != classes:
-            raise IntegrityError(f"{file} has {len(labels)} labels for {classes} classes")
-        return cls(
-            sessions, uid=uid or facts.get("tlhub.uid", file.stem), labels=labels, device=device
-        )
+        _check_labels(file, labels, sessions[-1])
+        uid = uid or facts.get("tlhub.uid", file.stem)
+        made = kind(sessions, uid=uid, labels=labels, device=device, file=file)
+        return made._prepare(file, facts)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what the graph gives."""
+        return tuple(_names(self._sessions[-1]))
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str
-        self, images: Photo, *, top: int = 5
-    ) -> list[Prediction]: ...
+    def __call__(self, given: One, *, top: int = 5) -> list[Prediction]: ...
     @overload
-    def __call__(self, images: Sequence[Photo], *, top: int = 5) -> list[list[Prediction]]: ...
+    def __call__(self, given: Sequence[One], *, top: int = 5) -> list[list[Prediction]]: ...
     def __call__(
-        self, images: Photo | Sequence[Photo], *, top: int = 5
+        self, given: One | Sequence[One], *, top: int = 5
     ) -> list[Prediction] | list[list[Prediction]]:
-        """`predict` for one image or for several."""
-        if isinstance(images, (np.ndarray, Image.Image, str, Path)):
-            return self.predict([images], top=top)[0]
-        return self.predict(images, top=top)
+        """`predict` for one or for several."""
+        if self._is_one(given):
+            return self.predict([given], top=top)[0]  # type: ignore[list-item]
+        return self.predict(given, top=top)  # type: ignore[arg-type]
 
-    def predict(self, images: Sequence[Photo], *, top: int = 5) -> list[list[Prediction]]:
-        """For each image its ``top`` classes, the likeliest first.
+    def predict(self, given: Sequence[One], *, top: int = 5) -> list[list[Prediction]]:
+        """For each its ``top`` classes, the likeliest first.
 
-        An image is a path, a PIL image or an array uint8 (H, W, 3) RGB, of any size. A class
-        without a name goes by its number.
+        A class without a name goes by its number.
 
         Raises:
-            DataError: an image cannot be read.
-            NotFoundError: there is none at a path.
-            UsageError: ``top`` is below 1.
+            UsageError: ``top`` is below 1, or the graph has no output ``probabilities``.
         """
         if top < 1:
             raise UsageError(f"top is {top}, must be at least 1")
+        self._need(PROBABILITIES, "it has no classes; its `features` are what it gives")
         return [
             [
                 Prediction(self.labels[n] if self.labels else str(n), float(row[n]))
                 for n in np.argsort(-row, kind="stable")[:top]
             ]
-            for row in self._outputs(images, PROBABILITIES)
+            for row in self.rows(given, PROBABILITIES)
         ]
 
-    def features(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The embedding float32 (embed_dim,) of one image uint8 (H, W, 3) RGB.
+    def features(self, given: One | Sequence[One], layer: str | None = None) -> NDArray[np.float32]:
+        """The embedding float32 (embed_dim,) of one, or (N, embed_dim) of several.
+
+        With ``layer``, one that the model was opened with, its tensor instead: a map (C, H, W) of
+        an image, tokens (T, C) of an image or a text. Several texts must then be of one length.
 
         Raises:
-            UsageError: the graph has no output ``embedding``.
+            UsageError: the graph has no such output.
         """
-        if EMBEDDING not in _names(self._sessions[-1]):
-            raise UsageError(f"{self.uid} has no output `embedding`")
-        return self._outputs([image], EMBEDDING)[0]
+        output = layer or EMBEDDING
+        self._need(output, "open it with `layers`" if layer else None)
+        if self._is_one(given):
+            return self.rows([given], output)[0]  # type: ignore[list-item]
+        rows = self.rows(given, output)  # type: ignore[arg-type]
+        return np.stack(rows) if rows else np.zeros((0, self._width(output)), np.float32)
 
-    def _outputs(self, images: Sequence[Photo], output: str) -> list[NDArray[np.float32]]:
-        """One output for each image; images of one size that lie near go through together."""
-        rows: list[NDArray[np.float32]] = []
-        for decoded in _batches(images):
-            found: dict[int, NDArray[np.float32]] = {}
-            for shape in dict.fromkeys(image.shape for image in decoded):
-                places = [n for n, image in enumerate(decoded) if image.shape == shape]
-                batch = self._run(np.stack([decoded[n] for n in places]), output)
-                found |= dict(zip(places, batch, strict=True))
-            rows += [found[n] for n in range(len(decoded))]
-        return rows
+    def _width(self, output: str) -> int:
+        shape = self._sessions[-1].get_outputs()[self.outputs.index(output)].shape
+        return shape[-1] if isinstance(shape[-1], int) else 0
 
-    def _run(self, images: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
-        values = images
-        for session in self._sessions[:-1]:
-            values = run(session, None, values)
-        return run(self._sessions[-1], output, values)
+    def _need(self, output: str, hint: str | None) -> None:
+        if output not in self.outputs:
+            raise UsageError(f"{self.uid} has no output `{output}`", hint=hint)
 
+    def _prepare(self, file: Path, facts: Mapping[str, str]) -> Self:  # noqa: ARG002 - for kinds
+        """The model, with what lies beside the graph; ``facts`` is the graph's metadata."""
+        return self
 
-def _decode(image: Photo) -> NDArray[np.uint8]:
-    return read_image(image) if isinstance(image, (str, Path)) else as_rgb(image)
+    @staticmethod
+    @abstractmethod
+    def _is_one(given: Any) -> bool:
+        """Whether it is one and not a sequence of several."""
 
-
-def _batches(images: Iterable[Photo]) -> Iterator[list[NDArray[np.uint8]]]:
-    """The images decoded, as many at a time as memory should hold; at least one."""
-    batch: list[NDArray[np.uint8]] = []
-    pixels = 0
-    for image in map(_decode, images):
-        size = image.shape[0] * image.shape[1]
-        if batch and (len(batch) == _BATCH or pixels + size > _BATCH_PIXELS):
-            yield batch
-            batch, pixels = [], 0
-        batch.append(image)
-        pixels += size
-    if batch:
-        yield batch
+    @abstractmethod
+    def rows(self, given: Sequence[One], output: str) -> list[NDArray[np.float32]]:
+        """One output for each, in their order."""
 
 
 def _names(session: onnxruntime.InferenceSession) -> list[str]:
     return [output.name for output in session.get_outputs()]
 
 
-def _check_interface(file: Path, sessions: Sequence[onnxruntime.InferenceSession]) -> None:
+def _kind(file: Path, sessions: Sequence[onnxruntime.InferenceSession]) -> type[OnnxModel[Any]]:
+    """The kind of model that a graph is, by what it takes and gives."""
     inputs = sessions[0].get_inputs()
     kinds = [(item.type, len(item.shape)) for item in inputs]
-    if kinds != [("tensor(uint8)", 4)] or PROBABILITIES not in _names(sessions[-1]):
-        seen = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
-        raise UsageError(
-            f"{file} is no image classifier that tlhub can run: it takes {seen} and gives "
-            f"{', '.join(_names(sessions[-1]))}",
-            hint="it needs one uint8 image (batch, height, width, 3) and an output `probabilities`",
-        )
+    outputs = _names(sessions[-1])
+    gives = {PROBABILITIES, EMBEDDING} & {*outputs}
+    if kinds == [("tensor(uint8)", 4)] and gives:
+        from converters.image_model import ImageModel
+
+        return ImageModel
+    texts = {INPUT_IDS, ATTENTION_MASK} <= {item.name for item in inputs}
+    if texts and {*kinds} == {("tensor(int64)", 2)} and gives:
+        from converters.text_model import TextModel
+
+        return TextModel
+    seen = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
+    raise UsageError(
+        f"{file} is no image or text model that tlhub can run: it takes {seen} and "
+        f"gives {', '.join(outputs)}",
+        hint="it needs one uint8 image (batch, height, width, 3), or `input_ids` and "
+        "`attention_mask` int64 (batch, sequence), and an output `probabilities` or `embedding`",
+    )
 
 
 def _labels(file: Path, text: str) -> tuple[str, ...]:
@@ -191,3 +200,11 @@ def _labels(file: Path, text: str) -> tuple[str, ...]:
         return msgspec.json.decode(text, type=tuple[str, ...])
     except msgspec.DecodeError as error:
         raise IntegrityError(f"{file} has labels that cannot be read: {error}") from error
+
+
+def _check_labels(file: Path, labels: Sequence[str], session: onnxruntime.InferenceSession) -> None:
+    for item in session.get_outputs():
+        if item.name == PROBABILITIES and labels:
+            classes = item.shape[-1]
+            if isinstance(classes, int) and len(labels) != classes:
+                raise IntegrityError(f"{file} has {len(labels)} labels for {classes} classes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from catalog.errors import IntegrityError, TlhubError, UsageError
 from converters.graphs import check_external_data
-from converters.interface import PIXEL_VALUES
+from converters.interface import INPUT_IDS, MAX_INLINE_BYTES, PIXEL_VALUES
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
 
 _log = logging.getLogger(__name__)
@@ -27,42 +29,49 @@ _ERRORS_ONLY = 3  # ONNX Runtime's severity
 
 
 def open_sessions(
-    file: Path, device: Device, threads: int | None
+    file: Path, device: Device, threads: int | None, layers: Sequence[str] = ()
 ) -> tuple[list[onnxruntime.InferenceSession], Device]:
     """The sessions that run ``file`` one after the other, and the device of the last.
 
-    On the CPU it is one. On a GPU there are two: CUDA's antialiased cubic ``Resize`` is wrong
-    (onnxruntime#25264), so that what comes before ``pixel_values`` runs on the CPU. A graph
-    without a tensor of that name is for the CPU only.
+    On the CPU it is one, and on a GPU for a text model. Of an image model there are two then:
+    CUDA's antialiased cubic ``Resize`` is wrong (onnxruntime#25264), so that what comes before
+    ``pixel_values`` runs on the CPU. Without a tensor of that name it is for the CPU only.
+    ``layers`` are tensors of the graph that the last gives too.
 
     Raises:
         IntegrityError: the file is not a graph that ONNX Runtime can load.
         UnsafeError: it reads weights from outside its folder.
-        UsageError: ``device`` is unknown or not there, or ``threads`` is below 1.
+        UsageError: ``device`` is unknown or not there, ``threads`` is below 1, or there is no such
+            layer.
     """
     if device not in {"auto", "cpu", "cuda"}:
         raise UsageError(f"there is no device {device!r}", hint="auto, cpu or cuda")
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}, must be at least 1")
     check_external_data(file)
+    whole = _with_layers(file, layers) if layers else file
     if device == "cpu" or (device == "auto" and not cuda_driver()):
-        return [_open(file, file, _CPU, threads)], "cpu"
+        return [_open(file, whole, _CPU, threads)], "cpu"
     if not cuda_driver():
         raise UsageError("there is no CUDA device on this machine", hint=_CUDA_HINT)
     try:
-        front, back = split(file)
-        sessions = [_open(file, front, _CPU, threads), _open(file, back, _CUDA, threads)]
+        parts: Sequence[Path | bytes] = [whole] if _takes_tokens(file) else split(file, layers)
+        providers = [_CPU, _CUDA][-len(parts) :]
+        sessions = [
+            _open(file, part, provider, threads)
+            for part, provider in zip(parts, providers, strict=True)
+        ]
     except (UsageError, IntegrityError) as error:
         if device == "cuda":
             raise
         _log.info("on the CPU, since on the GPU: %s", error)
-        return [_open(file, file, _CPU, threads)], "cpu"
+        return [_open(file, whole, _CPU, threads)], "cpu"
     # ONNX Runtime opens it on the CPU without an error: what it says it uses is the truth.
-    if _CUDA in sessions[1].get_providers():
+    if _CUDA in sessions[-1].get_providers():
         return sessions, "cuda"
     if device == "cuda":
         raise UsageError("ONNX Runtime cannot use the CUDA device of this machine", hint=_CUDA_HINT)
-    return [_open(file, file, _CPU, threads)], "cpu"
+    return [_open(file, whole, _CPU, threads)], "cpu"
 
 
 _CUDA_HINT = (
@@ -85,21 +94,43 @@ def cuda_driver() -> bool:
     )
 
 
-def split(file: Path) -> tuple[bytes, bytes]:
+def _takes_tokens(file: Path) -> bool:
+    return any(item.name == INPUT_IDS for item in _parsed(file, weights=False).graph.input)
+
+
+def _with_layers(file: Path, layers: Sequence[str]) -> bytes:
+    """The graph with these layers as outputs too.
+
+    Raises:
+        UsageError: it has no such layer, or is over 2 GB.
+    """
+    if sum(part.stat().st_size for part in (file, *file.parent.glob(f"{file.name}.data"))) > (
+        MAX_INLINE_BYTES
+    ):
+        raise UsageError(
+            f"{file} is over 2 GB, to which layers cannot be added as it is opened",
+            hint="make it with the layers: tlhub convert --layer",
+        )
+    from converters.graph import with_outputs
+
+    data: bytes = with_outputs(_parsed(file, weights=True), layers).SerializeToString()
+    return data
+
+
+def split(file: Path, layers: Sequence[str] = ()) -> tuple[bytes, bytes]:
     """The graph in two at ``pixel_values``: the preprocessing, and the network with all outputs.
 
     Raises:
         UsageError: it has no tensor of that name.
         IntegrityError: it cannot be parsed.
     """
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.utils import Extractor
 
-    try:
-        model = onnx.load(str(file))
-    except DecodeError as error:
-        raise IntegrityError(f"{file} is not an ONNX graph: {error}", hint=_AGAIN) from error
+    from converters.graph import with_outputs
+
+    model = _parsed(file, weights=True)
+    if layers:
+        model = with_outputs(model, layers)
     if not any(PIXEL_VALUES in node.output for node in model.graph.node):
         raise UsageError(
             f"{file} has no tensor `{PIXEL_VALUES}`: where the preprocessing ends is unknown",
@@ -110,6 +141,17 @@ def split(file: Path) -> tuple[bytes, bytes]:
     back = extractor.extract_model([PIXEL_VALUES], [item.name for item in model.graph.output])
     back.metadata_props.extend(model.metadata_props)
     return front.SerializeToString(), back.SerializeToString()
+
+
+def _parsed(file: Path, *, weights: bool) -> onnx.ModelProto:
+    """The graph, with the weights that are kept outside the file or without."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return onnx.load(str(file), load_external_data=weights)
+    except DecodeError as error:
+        raise IntegrityError(f"{file} is not an ONNX graph: {error}", hint=_AGAIN) from error
 
 
 _AGAIN = "pull or fine-tune it again"
@@ -145,23 +187,22 @@ def _open(
 
 
 def run(
-    session: onnxruntime.InferenceSession, output: str | None, values: NDArray[Any]
+    session: onnxruntime.InferenceSession, output: str | None, given: Mapping[str, NDArray[Any]]
 ) -> NDArray[Any]:
-    """One output (by default the first) of a session with one input.
+    """One output (by default the first) of a session, of what its inputs are given by name.
 
     Raises:
         TlhubError: ONNX Runtime fails, for want of memory for example.
     """
     try:
-        result: NDArray[Any] = session.run(
-            [output] if output else None, {session.get_inputs()[0].name: values}
-        )[0]
+        result: NDArray[Any] = session.run([output] if output else None, dict(given))[0]
     except _failures() as error:
         device = session.get_providers()[0].removesuffix("ExecutionProvider")
         lines = str(error).strip().splitlines()
+        values = next(iter(given.values()))
         raise TlhubError(
             f"ONNX Runtime fails on the {device}, given {values.dtype} {values.shape}: {lines[0]}",
-            hint="fewer or smaller images, or another --device",
+            hint="fewer or smaller inputs, or another --device",
         ) from error
     return result
 

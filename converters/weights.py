@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import safetensors
 import torch
 from safetensors.torch import load_file, save
@@ -31,6 +32,7 @@ _NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")
 _SLACK_BYTES = 1 << 20
 _NAMED = 5  # findings in a message
 _MOST_MODULES = 100_000
+_MOST_INDEX_BYTES = 64 << 20
 _TRUST = (
     "weights need none of this; where you trust its publisher, --trust takes the tensors and "
     "leaves the rest unread: nothing of it is run"
@@ -97,13 +99,61 @@ def _said(found: list[Finding]) -> str:
     return "; ".join(finding.what for finding in found[:_NAMED]) + more
 
 
+def read_folder(files: Mapping[str, Path], folder: str, *, trust: bool = False) -> StateDict:
+    """The tensors that a library of Hugging Face saved in ``folder`` (empty, or with a slash).
+
+    They are in one file or in several that an index lists; safetensors before pickles.
+
+    Raises:
+        ConversionError: there is none, or a file that the index lists is not there.
+        IntegrityError: the files do not hold what the index says, or are corrupted.
+        UnsafeError: as `read`.
+    """
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if f"{folder}{name}" in files:
+            return read(files[f"{folder}{name}"], trust=trust)
+        index = files.get(f"{folder}{name}.index.json")
+        if index is not None:
+            return _read_shards(index, files, folder, trust=trust)
+    raise ConversionError(
+        f"there are no weights in {folder or 'it'}: no model.safetensors, no pytorch_model.bin"
+    )
+
+
+def _read_shards(index: Path, files: Mapping[str, Path], folder: str, *, trust: bool) -> StateDict:
+    if index.stat().st_size > _MOST_INDEX_BYTES:
+        raise UnsafeError(f"{index} has {index.stat().st_size} bytes, which no index has")
+    try:
+        places = msgspec.json.decode(index.read_bytes(), type=_Index).weight_map
+    except msgspec.DecodeError as error:
+        raise IntegrityError(f"{index} makes no sense: {error}") from error
+    state: StateDict = {}
+    for name in dict.fromkeys(places.values()):
+        if f"{folder}{name}" not in files:
+            raise ConversionError(f"the index of the weights lists {name!r}, which is not there")
+        shard = read(files[f"{folder}{name}"], trust=trust)
+        if {n for n, place in places.items() if place == name} != shard.keys():
+            raise IntegrityError(f"{folder}{name} holds other tensors than its index says")
+        state |= shard
+    return state
+
+
+class _Index(msgspec.Struct, frozen=True):
+    weight_map: dict[str, str]
+
+
 def write(state: Mapping[str, torch.Tensor], file: Path) -> None:
     """Write tensors as safetensors: the same bytes for the same tensors.
 
     Tensors that share memory are written one by one, as the format wants it.
     """
     # Through memory, so that a full disk is an OSError and the file's mode the user's own.
-    file.write_bytes(save({name: state[name].clone().contiguous() for name in sorted(state)}))
+    file.write_bytes(packed(state))
+
+
+def packed(state: Mapping[str, torch.Tensor]) -> bytes:
+    """The bytes that `write` writes."""
+    return save({name: state[name].clone().contiguous() for name in sorted(state)})
 
 
 def _corrupted(file: Path, error: Exception | str) -> IntegrityError:

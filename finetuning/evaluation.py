@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from converters.folder import Parity
+from converters.image_model import ImageModel
 from converters.interface import PROBABILITIES
-from converters.runtime import OnnxModel
 from converters.session import Device
 from finetuning.data import Photo, Skipped
 from finetuning.heads import Labels, fit
@@ -116,7 +116,7 @@ def probabilities(
     progress: Callable[[str], None],
 ) -> NDArray[np.float64]:
     """What `predict` says of each photo, from its file on, float64 (N, classes)."""
-    model = OnnxModel.open(file, device=device)
+    model = ImageModel.open(file, device=device)
     column = {label: n for n, label in enumerate(classes)}
     table = np.zeros((len(photos), len(column)))
     for start in range(0, len(photos), _PREDICT):

@@ -17,7 +17,7 @@ import onnxruntime
 
 from catalog.record import Preprocess
 from converters.folder import ModelFolder, sha256_of
-from converters.runtime import OnnxModel
+from converters.image_model import ImageModel
 from converters.session import Device
 from finetuning import graph
 from finetuning.features import Extract, Extractor, key_of
@@ -45,7 +45,7 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
     network = graph.load(base.onnx)
     record = base.manifest.record
     own = record.preprocess
-    model = OnnxModel.open(base.onnx, device=device)  # says which device `auto` is
+    model = ImageModel.open(base.onnx, device=device)  # says which device `auto` is
     parts = (sha256_of(base.onnx), f"onnxruntime {onnxruntime.__version__}", model.device)
     as_trained = Framing(
         AS_TRAINED, network, own, Extractor(key_of(*parts), lambda: model.features)
@@ -67,4 +67,4 @@ def _features(network: onnx.ModelProto, device: Device) -> Extract:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = Path(folder, "model.onnx")
         graph.save(network, file)
-        return OnnxModel.open(file, device=device).features
+        return ImageModel.open(file, device=device).features

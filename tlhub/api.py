@@ -197,13 +197,17 @@ def load(
     threads: int | None = None,
     settings: Settings | None = None,
     progress: Progress = silent,
-) -> OnnxModel:
+) -> OnnxModel[Any]:
     """A model that runs: a model or run folder, an `.onnx` file, or a uid (pulled if need be).
+
+    Of photos it is a `converters.image_model.ImageModel`, of sentences a
+    `converters.text_model.TextModel`.
 
     ``device`` is `auto`, `cpu` or `cuda`; what is asked for and not there is an error. The bytes
     of a folder's graph and labels are verified.
     """
     from converters.folder import LABELS, ONNX, ModelFolder
+    from converters.interface import TOKENIZER
     from converters.runtime import OnnxModel
 
     settings = settings or Settings.load()
@@ -214,7 +218,7 @@ def load(
         _use(path, settings)
         folder = ModelFolder.open(path)
         _refuse_original(folder)
-        folder.verify(ONNX, LABELS)
+        folder.verify(ONNX, LABELS, TOKENIZER)
     return OnnxModel.open(path, device=device, threads=threads)
 
 
@@ -308,7 +312,8 @@ def _refuse_original(folder: ModelFolder) -> None:
 def _no_onnx(model: str, reason: str) -> ConversionError:
     return ConversionError(
         f"{model} cannot be run as ONNX: {reason}",
-        hint="`tlhub search --framework timm` finds models that are converted",
+        hint="`tlhub search --framework timm`, or sentence-transformers, finds models that are "
+        "converted",
     )
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from catalog.errors import (
-    DataError,
     NotFoundError,
     TlhubError,
     UsageError,
@@ -31,7 +30,7 @@ from hub_client.sources.registry import is_url, scheme_of
 from hub_client.sources.source import Job, Place
 from hub_client.store import Store
 from hub_client.usage import use
-from tlhub import gate, originals, user_paths
+from tlhub import gate, originals, repositories, user_paths
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 from tlhub.whole_models import whole
@@ -112,11 +111,11 @@ def plan(
         record, no_onnx = alone.record, alone.obstacle
         artifacts = alone.needed if no_onnx is None else artifacts
     elif options.format == "onnx":
-        record = _described(record, place, settings, job)
-        weights = selection.weights_among(artifacts)
-        no_onnx = _obstacle(record, weights, options)
+        said = _described(record, artifacts, place, settings, job)
+        record, needed = said.record, _needed(said, artifacts, place)
+        no_onnx = said.obstacle or _obstacle(record, needed, options)
         if no_onnx is None:
-            artifacts = weights
+            artifacts = needed
     format_: Format = "onnx" if options.format == "onnx" and no_onnx is None else "original"
     sizes = [artifact.size_bytes for artifact in artifacts]
     return Plan(
@@ -333,35 +332,50 @@ def _pinned(artifact: Artifact, repo: str | None, listed: Mapping[str, Artifact]
 
 
 def _described(
-    record: ModelRecord, place: Place | None, settings: Settings, job: Job
-) -> ModelRecord:
-    """The record with what the repository's own `config.json` says."""
-    known = record.architecture is not None and record.preprocess is not None
-    if known or record.framework not in {None, "timm"}:
-        return record
-    found = [a for a in place.artifacts if a.path == "config.json"] if place is not None else []
-    from tlhub import repositories
+    record: ModelRecord,
+    artifacts: Sequence[Artifact],
+    place: Place | None,
+    settings: Settings,
+    job: Job,
+) -> repositories.Said:
+    """The record with what the repository's own small files say."""
+    prepared = record.architecture is not None and record.preprocess is not None
+    if prepared or record.framework not in repositories.FRAMEWORKS:
+        return repositories.Said(record)
+    there = _by_path(artifacts, place)
+    named = repositories.small_files(there)
+    if any((there[name].size_bytes or 0) > repositories.LARGEST_BYTES for name in named):
+        return repositories.Said(record, "its configuration is larger than any is")
+    wanted = mirrored([there[name] for name in sorted(named)], settings.mirrors)
+    files = fetch(wanted, job.store, offline=settings.offline) if wanted else {}
+    return repositories.look(record, files, [*named, *(a.path for a in artifacts)])
 
-    if not found or (found[0].size_bytes or 0) > repositories.LARGEST_BYTES:
-        return record
-    artifacts = mirrored(found, settings.mirrors)
-    path = fetch(artifacts, job.store, offline=settings.offline)["config.json"]
-    try:
-        return repositories.described(record, path.read_bytes())
-    except DataError:
-        return record
+
+def _by_path(artifacts: Sequence[Artifact], place: Place | None) -> dict[str, Artifact]:
+    listed = place.artifacts if place is not None else ()
+    return {artifact.path: artifact for artifact in (*listed, *artifacts)}
 
 
-def _obstacle(record: ModelRecord, weights: Sequence[Artifact], options: Options) -> str | None:
-    """Why these weights cannot become ONNX here; None where they can."""
+def _needed(
+    said: repositories.Said, artifacts: Sequence[Artifact], place: Place | None
+) -> tuple[Artifact, ...]:
+    """Those files that a conversion takes."""
+    if said.needed is None:
+        return selection.weights_among(artifacts)
+    return tuple(a for name, a in _by_path(artifacts, place).items() if name in said.needed)
+
+
+def _obstacle(record: ModelRecord, needed: Sequence[Artifact], options: Options) -> str | None:
+    """Why these files cannot become ONNX here; None where they can."""
     from converters.registry import obstacle
 
+    weights = selection.weights_among(needed)
     formats = sorted({artifact.format for artifact in weights})
     if not weights:
         return "it has no weights that we know of"
     if not set(formats) <= set(_CONVERTIBLE):
         return f"its weights are {', '.join(formats)}; {' and '.join(_CONVERTIBLE)} are converted"
-    if len(weights) > 1:
+    if len(weights) > 1 and len(weights) == len(needed):
         return f"its weights are in {len(weights)} files, which are not converted yet"
     if options.precision is not None:
         return "it is converted from full precision alone"

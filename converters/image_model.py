@@ -1,0 +1,70 @@
+"""`ImageModel`: an image classifier that runs, from photos to labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from converters.images import as_rgb, read_image
+from converters.runtime import OnnxModel
+from converters.session import run
+
+Photo = NDArray[np.uint8] | Image.Image | str | Path
+
+# So many photos, and so many pixels of them, are decoded at a time.
+_BATCH, _BATCH_PIXELS = 16, 32_000_000
+
+
+class ImageModel(OnnxModel[Photo]):
+    """A model of images: a path, a PIL image or an array uint8 (H, W, 3) RGB, of any size.
+
+    Where one cannot be read, its methods raise `DataError`; where there is none at a path,
+    `NotFoundError`.
+    """
+
+    @staticmethod
+    def _is_one(given: Photo | Sequence[Photo]) -> bool:
+        return isinstance(given, (np.ndarray, Image.Image, str, Path))
+
+    def rows(self, given: Sequence[Photo], output: str) -> list[NDArray[np.float32]]:
+        """One output for each image; images of one size that lie near go through together."""
+        rows: list[NDArray[np.float32]] = []
+        for decoded in _batches(given):
+            found: dict[int, NDArray[np.float32]] = {}
+            for shape in dict.fromkeys(image.shape for image in decoded):
+                places = [n for n, image in enumerate(decoded) if image.shape == shape]
+                batch = self._run(np.stack([decoded[n] for n in places]), output)
+                found |= dict(zip(places, batch, strict=True))
+            rows += [found[n] for n in range(len(decoded))]
+        return rows
+
+    def _run(self, images: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
+        values: NDArray[Any] = images
+        for session in self._sessions:
+            name = output if session is self._sessions[-1] else None
+            values = run(session, name, {session.get_inputs()[0].name: values})
+        return values
+
+
+def _decode(image: Photo) -> NDArray[np.uint8]:
+    return read_image(image) if isinstance(image, (str, Path)) else as_rgb(image)
+
+
+def _batches(images: Iterable[Photo]) -> Iterator[list[NDArray[np.uint8]]]:
+    """The images decoded, as many at a time as memory should hold; at least one."""
+    batch: list[NDArray[np.uint8]] = []
+    pixels = 0
+    for image in map(_decode, images):
+        size = image.shape[0] * image.shape[1]
+        if batch and (len(batch) == _BATCH or pixels + size > _BATCH_PIXELS):
+            yield batch
+            batch, pixels = [], 0
+        batch.append(image)
+        pixels += size
+    if batch:
+        yield batch
