@@ -70,6 +70,33 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     gmacs: float  # 1e9 multiply-accumulates for one input
 
 
+class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The same model in another precision, and what it loses against `model.onnx` (fp32).
+
+    Both were run in fresh processes on the same real inputs. ``max_rel_diff`` and agreement are
+    what they are in `Parity`; an accuracy is a fraction of labelled inputs.
+    """
+
+    file: str
+    verified: bool  # its loss was measured on enough real inputs that it was not calibrated on
+    max_rel_diff: float  # of the worst output
+    outputs: Mapping[str, float]  # max_rel_diff by output
+    cosine: float | None = None  # of the embeddings, the least of any input
+    top1_agreement: float | None = None
+    accuracy: float | None = None
+    fp32_accuracy: float | None = None
+    samples: int
+    samples_of: str  # where they are from
+    size_bytes: int
+    fp32_size_bytes: int
+    median_ms: float  # of batch 1 on one thread, in turn with fp32
+    fp32_median_ms: float
+    float_layers: tuple[str, ...] = ()  # that stayed in fp32, found by measurement
+    float_nodes: int = 0  # that stayed in fp32 beside them, since fp16 does not hold their tensors
+    calibration: str | None = None  # what it was calibrated on
+    calibration_sha256: str | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`tlhub.json`: what the folder is and where it came from; promised to stay readable."""
 
@@ -82,6 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: Mapping[str, str] = msgspec.field(default_factory=dict)  # name -> version
     layers: tuple[Layer, ...] = ()
     parity: Parity | None = None
+    variants: Mapping[str, Variant] = msgspec.field(default_factory=dict)  # by their precision
     evidence: Mapping[str, Any] | None = None  # why these weights are this architecture
     origin: Mapping[str, Any] | None = None  # what the graph was before, of ONNX that was ONNX
     preprocess: Mapping[str, Any] | None = None  # what becomes of an input before the network
