@@ -13,6 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from catalog.errors import DataError, NotFoundError
 
+SUFFIXES = frozenset(  # of files that are looked at as images
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 80_000_000  # under Pillow's own limit, so that ours is the one that speaks
 MAX_ASPECT = 100  # a 1 x 100,000 strip would be resized to 256 x 25,600,000

@@ -19,14 +19,12 @@ from typing import Literal
 
 from catalog.errors import DataError, UsageError
 from converters.folder import sha256_of
+from converters.images import SUFFIXES
 
 _log = logging.getLogger(__name__)
 
 Part = Literal["train", "test"]
 
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-)
 MAX_UNREADABLE = 0.25  # a larger share is a mistake in the data, not an accident
 
 

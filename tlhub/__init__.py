@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         record,
         search,
     )
+    from tlhub.extracting import features
     from tlhub.settings import Settings
     from tlhub.syncing import sync
 
@@ -40,6 +41,7 @@ __all__ = [
     "add",
     "catalog",
     "convert",
+    "features",
     "finetune",
     "layers",
     "load",
@@ -59,6 +61,7 @@ _HOMES = {
     "add": "tlhub.adding",
     "catalog": "tlhub.api",
     "convert": "tlhub.api",
+    "features": "tlhub.extracting",
     "finetune": "tlhub.api",
     "layers": "tlhub.api",
     "load": "tlhub.api",

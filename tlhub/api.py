@@ -195,6 +195,7 @@ def load(
     *,
     device: Device = "auto",
     threads: int | None = None,
+    layers: Sequence[str] = (),
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> OnnxModel[Any]:
@@ -219,7 +220,7 @@ def load(
         folder = ModelFolder.open(path)
         _refuse_original(folder)
         folder.verify(ONNX, LABELS, TOKENIZER)
-    return OnnxModel.open(path, device=device, threads=threads)
+    return OnnxModel.open(path, device=device, threads=threads, layers=layers)
 
 
 def finetune(

@@ -26,6 +26,21 @@ def convert(
     no_preprocess: Annotated[
         bool, typer.Option("--no-preprocess", help="A graph that takes the network's own tensors.")
     ] = False,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--precision",
+            help="fp16, int8 or int8-dynamic beside fp32; may be repeated, or a,b.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option("--calibrate", help="A folder of photos, or a file of sentences, for int8."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Labelled photos to measure the loss on: one folder a class."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="A new folder for a copy, of real files.")
     ] = None,
@@ -42,6 +57,7 @@ def convert(
 ) -> None:
     """Convert weights to an ONNX graph that provably computes the same."""
     from tlhub import api
+    from tlhub.cli.precisions import listed, show
     from tlhub.cli.pulled import pulled
     from tlhub.settings import Settings
 
@@ -50,6 +66,9 @@ def convert(
             model,
             layers=layer or (),
             preprocess=not no_preprocess,
+            precisions=listed(precision or ()),
+            calibrate=calibrate,
+            data=data,
             out=out,
             force=force,
             trust=trust,
@@ -63,3 +82,4 @@ def convert(
         output.line(result.name)
     else:
         result.show()
+        show(folder)

@@ -22,6 +22,7 @@ COMMANDS = (
     "layers",
     "bench",
     "predict",
+    "features",
     "finetune",
     "lock",
     "bundle",

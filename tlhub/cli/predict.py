@@ -30,6 +30,9 @@ def predict(
     ],
     *,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels for each.")] = 5,
+    precision: Annotated[
+        str, typer.Option("--precision", help="One that `tlhub convert --precision` makes.")
+    ] = "fp32",
     device: options.Device = "auto",
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, max=1024, help="Threads of ONNX Runtime.")
@@ -45,7 +48,14 @@ def predict(
 
     settings = Settings.load(offline=offline or None)
     with output.progress(progress, quiet=quiet) as report:
-        runner = api.load(model, device=device, threads=threads, settings=settings, progress=report)
+        runner = api.load(
+            model,
+            precision=precision,
+            device=device,
+            threads=threads,
+            settings=settings,
+            progress=report,
+        )
         names, answers = _answers(runner, inputs, top)
     if json:
         output.emit(

@@ -41,6 +41,7 @@ def pulled(folder: ModelFolder, plan: Plan | None, figures: Mapping[str, float])
         "source": plan.place.url if plan is not None and plan.place is not None else None,
         "license": _license(manifest.record.license),
         "parity": msgspec.to_builtins(manifest.parity),
+        "variants": msgspec.to_builtins(manifest.variants),
         "evidence": msgspec.to_builtins(manifest.evidence),
         "files": msgspec.to_builtins(manifest.files),
         "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
