@@ -113,6 +113,9 @@ def convert(
     sample: Any | None = None,
     layers: Sequence[str] = (),
     preprocess: bool = True,
+    precisions: Sequence[str] = (),
+    calibrate: str | Path | None = None,
+    data: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
     trust: bool = False,
@@ -125,14 +128,20 @@ def convert(
     (`tlhub.layers` names them) are further outputs, checked as the others are; without
     ``preprocess`` the graph takes the network's own tensors.
 
+    ``precisions`` (`fp16`, `int8`, `int8-dynamic`) come beside fp32, and ``model`` may then be a
+    model or run folder, which they are added to. ``calibrate`` is a folder of photos or a file of
+    sentences, ``data`` a folder of labelled photos on which the loss is measured.
+
     ``model`` may be a fitted estimator or pipeline of scikit-learn; it is checked on rows such as
     those of ``sample``, and the folder is made at ``out``.
 
     Raises:
-        ConversionError: it cannot be converted, or the graph does not compute the same.
+        ConversionError: it cannot be converted, the graph does not compute the same, or a precision
+            is not good enough and was not kept.
+        DataError: ``calibrate`` or ``data`` cannot be used.
         UsageError: there is no such layer, or ``out`` exists. As `pull` besides.
     """
-    from tlhub import pulling
+    from tlhub import pulling, variants
 
     if not isinstance(model, str | Path):
         from tlhub.estimators import convert_estimator
@@ -140,15 +149,34 @@ def convert(
         return convert_estimator(model, sample, out, replace=force, progress=progress)
     settings = settings or Settings.load()
     options = pulling.Options(layers=tuple(layers), preprocess=preprocess)
-    plan = pulling.plan(_address(model), settings, options, progress=progress)
-    if plan.no_onnx is not None:
-        raise _no_onnx(str(model), plan.no_onnx)
-    return pulling.pull(
-        plan,
-        settings,
-        out=None if out is None else Path(out).expanduser(),
+    place = None if out is None else Path(out).expanduser()
+    local = _local(str(model))
+    if precisions:
+        variants.check(precisions, place, force=force)
+    if precisions and local is not None and local.is_dir():
+        folder = pull(str(local), settings=settings, progress=progress)
+        _refuse_original(folder)
+    else:
+        plan = pulling.plan(_address(model), settings, options, progress=progress)
+        if plan.no_onnx is not None:
+            raise _no_onnx(str(model), plan.no_onnx)
+        folder = pulling.pull(
+            plan,
+            settings,
+            out=None if precisions else place,
+            force=force,
+            trust=trust,
+            progress=progress,
+        )
+    if not precisions:
+        return folder
+    return variants.with_variants(
+        folder,
+        precisions,
+        calibrate=None if calibrate is None else Path(calibrate).expanduser(),
+        data=None if data is None else Path(data).expanduser(),
+        out=place,
         force=force,
-        trust=trust,
         progress=progress,
     )
 
@@ -193,6 +221,7 @@ def _address(model: str | Path) -> str:
 def load(
     model: str | Path,
     *,
+    precision: str = "fp32",
     device: Device = "auto",
     threads: int | None = None,
     layers: Sequence[str] = (),
@@ -204,22 +233,33 @@ def load(
     Of photos it is a `converters.image_model.ImageModel`, of sentences a
     `converters.text_model.TextModel`.
 
+    Of a folder ``precision`` is one that `convert` made; of a uid it is made if need be.
     ``device`` is `auto`, `cpu` or `cuda`; what is asked for and not there is an error. The bytes
     of a folder's graph and labels are verified.
     """
     from converters.folder import LABELS, ONNX, ModelFolder
     from converters.interface import TOKENIZER
     from converters.runtime import OnnxModel
+    from tlhub import variants
 
     settings = settings or Settings.load()
     path = _local(str(model))
     if path is None:
-        path = converted(str(model), settings, progress).path  # verified just now
+        folder = converted(str(model), settings, progress)  # verified just now
+        path = folder.path
+        if precision != "fp32":
+            variants.check([precision], None, force=False)
+            folder = variants.with_variants(folder, [precision], progress=progress)
+            path = variants.file_in(folder, precision)
     elif path.is_dir():
         _use(path, settings)
         folder = ModelFolder.open(path)
         _refuse_original(folder)
-        folder.verify(ONNX, LABELS, TOKENIZER)
+        file = variants.file_in(folder, precision)
+        folder.verify(file.name, LABELS, TOKENIZER)
+        path = path if file.name == ONNX else file
+    elif precision != "fp32":
+        raise UsageError(f"{path} is one graph: its precision is what it is")
     return OnnxModel.open(path, device=device, threads=threads, layers=layers)
 
 
