@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from catalog.errors import IntegrityError, StorageError, UsageError
 from catalog.record import ModelRecord, encode
@@ -73,87 +73,40 @@ class Overlay:
     def changes(self, since: int = 0) -> Iterator[tuple[str, bytes | None]]:
         """Uid and JSON (None: it was removed) of each record changed after version ``since``.
 
-        Read in short bites that keep no writer waiting; what changes while one iterates may come
-        with the next call instead.
+        What changes while one iterates may come with the next call instead.
         """
         latest, after = self.version, (since + 1, "")
-        while True:
-            with self._reading() as database:
-                if database is None:
-                    return
-                rows = database.execute(
-                    "SELECT version, uid, record FROM records"
-                    " WHERE (version, uid) > (?, ?) AND version <= ?"
-                    " ORDER BY version, uid LIMIT ?",
-                    (*after, latest, _CHUNK),
-                ).fetchall()
-            if not rows:
-                return
+        while rows := self._rows(
+            "SELECT version, uid, record FROM records WHERE (version, uid) > (?, ?)"
+            " AND version <= ? ORDER BY version, uid LIMIT ?",
+            *(*after, latest, _CHUNK),
+        ):
             for _, uid, record in rows:
                 yield uid, record
             after = rows[-1][:2]
 
     def get(self, uid: str) -> bytes | None:
         """The JSON of a record; None where there is none."""
-        with self._reading() as database:
-            if database is None:
-                return None
-            found = database.execute(
-                "SELECT record FROM records WHERE uid = ? AND record IS NOT NULL", (uid,)
-            ).fetchone()
-        return found[0] if found else None
+        found = self._rows("SELECT record FROM records WHERE uid = ?", uid)
+        return found[0][0] if found else None
 
     def origin(self, uid: str) -> Origin | None:
         """Whether a record was synced or added; None where there is none."""
-        with self._reading() as database:
-            if database is None:
-                return None
-            found = database.execute(
-                "SELECT origin FROM records WHERE uid = ? AND record IS NOT NULL", (uid,)
-            ).fetchone()
-        return found[0] if found else None
+        found = self._rows("SELECT origin FROM records WHERE uid = ? AND record IS NOT NULL", uid)
+        return found[0][0] if found else None
 
     def uids(self, origin: Origin | None = None) -> Iterator[str]:
         """The uids in their order, all or those of one origin."""
-        after = ""
-        while True:
-            with self._reading() as database:
-                if database is None:
-                    return
-                rows = database.execute(
-                    "SELECT uid FROM records WHERE uid > ? AND record IS NOT NULL"
-                    " AND (? IS NULL OR origin = ?) ORDER BY uid LIMIT ?",
-                    (after, origin, origin, _CHUNK),
-                ).fetchall()
-            if not rows:
-                return
-            yield from (uid for (uid,) in rows)
-            after = rows[-1][0]
+        return (uid for uid, _ in self._each(origin))
 
     def records(self) -> Iterator[bytes]:
         """The JSON of every record, in the order of their uids."""
-        after = ""
-        while True:
-            with self._reading() as database:
-                if database is None:
-                    return
-                rows = database.execute(
-                    "SELECT uid, record FROM records WHERE uid > ? AND record IS NOT NULL"
-                    " ORDER BY uid LIMIT ?",
-                    (after, _CHUNK),
-                ).fetchall()
-            if not rows:
-                return
-            yield from (record for _, record in rows)
-            after = rows[-1][0]
+        return (record for _, record in self._each(None))
 
     def cursor(self, name: str) -> str | None:
         """What was last kept under this name together with a `put`."""
-        with self._reading() as database:
-            if database is None:
-                return None
-            found = database.execute("SELECT value FROM cursors WHERE name = ?", (name,)).fetchone()
-        return found[0] if found else None
+        found = self._rows("SELECT value FROM cursors WHERE name = ?", name)
+        return found[0][0] if found else None
 
     def put(
         self,
@@ -198,6 +151,21 @@ class Overlay:
                 (_version(database) + 1, uid),
             )
             return done.rowcount == 1
+
+    def _each(self, origin: Origin | None) -> Iterator[tuple[str, bytes]]:
+        after = ""
+        while rows := self._rows(
+            "SELECT uid, record FROM records WHERE uid > ? AND record IS NOT NULL"
+            " AND (? IS NULL OR origin = ?) ORDER BY uid LIMIT ?",
+            *(after, origin, origin, _CHUNK),
+        ):
+            yield from rows
+            after = rows[-1][0]
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        """What a query finds, read in a short bite that keeps no writer waiting."""
+        with self._reading() as database:
+            return [] if database is None else database.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
