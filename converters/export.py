@@ -101,7 +101,7 @@ def _network(backbone: TorchBackbone) -> onnx.ModelProto:
     layers = names_of(network, example)
     dims = {name: torch.export.Dim(name, min=1) for axes in front.dynamic for name in axes.values()}
     try:
-        with _quiet():
+        with _quiet(), _plain_attention(network):
             program = torch.onnx.export(
                 Tapped(network, layers).eval(),
                 example,
@@ -132,6 +132,22 @@ def _free_names(graph: ir.Graph, names: Set[str]) -> None:
         for value in node.outputs:
             if value.name in names and not value.is_graph_output():
                 value.name = f"{value.name}/inner"
+
+
+@contextmanager
+def _plain_attention(network: torch.nn.Module) -> Iterator[None]:
+    """Have timm spell attention out: the fused operator fails in some exports, and gains nothing.
+
+    In BEiT its decomposition leaves strides that a view cannot take, Hiera's has five dimensions.
+    """
+    fused = [module for module in network.modules() if getattr(module, "fused_attn", False) is True]
+    for module in fused:
+        module.fused_attn = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True  # type: ignore[assignment]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from catalog.errors import ConversionError, StorageError, UsageError
 from converters import export, parity, weights
 from converters.convert import convert
 from converters.folder import ModelFolder
-from converters.registry import load_backbone
+from converters.registry import load_backbone, random_backbone
 from converters.runtime import OnnxModel
 
 
@@ -81,7 +81,7 @@ import sys
 from pathlib import Path
 from catalog.record import decode
 from converters import export
-from converters.registry import load_backbone
+from converters.registry import load_backbone, random_backbone
 record = decode(Path({str(tmp_path / "record.json")!r}).read_bytes())
 files = {{"model.safetensors": Path({str(tiny_model.path / "model.safetensors")!r})}}
 backbone = load_backbone(files, record)
@@ -203,3 +203,14 @@ def test_a_network_without_a_classifier_gives_embeddings(record_of, weights_of, 
     reference = load_backbone(files, record).features([photos["coffee.png"]])
     assert ours.shape == reference.shape == (1, 64)
     assert np.abs(ours - reference).max() <= parity.PHOTO_TOLERANCE * np.abs(reference).max()
+
+
+def test_attention_is_spelt_out_in_the_graph_and_as_it_was_in_the_module(record_of):
+    """BEiT's fused attention does not export; the module is afterwards what it was."""
+    record = record_of("beit_base_patch16_224", side=224, resize_mode="squash", crop_pct=1.0)
+    backbone = random_backbone(record, 0)
+    backbone.module.model.blocks = backbone.module.model.blocks[:1]
+    graph = export.export(backbone).graph
+    assert "Softmax" in {node.op_type for node in graph.node if node.name != "probabilities"}
+    [attention] = [m for m in backbone.module.modules() if hasattr(m, "fused_attn")]
+    assert attention.fused_attn is True
