@@ -100,19 +100,22 @@ def test_layers_of_an_architecture_need_no_weights(tlhub: Run, tmp_path: Path) -
     assert ["layer1", "Sequential", "64x56x56", "148k", "0.462"] in rows
 
 
-def test_precisions_are_made_beside_fp32_and_used_by_name(
+def test_precisions_come_beside_fp32_and_what_is_not_good_enough_is_said(
     tlhub: Run, weights: Path, tmp_path: Path
 ) -> None:
-    env = {"TLHUB_HOME": str(tmp_path / "home")}
     out = tmp_path / "out"
-    done = tlhub("convert", weights, "--precision", "fp16", "-o", out, "--json", env=env)
-    assert done.returncode == 0, done.stderr
-    half = json.loads(done.stdout)["variants"]["fp16"]
+    done = tlhub("convert", weights, "--precision", "fp16,int8-dynamic", "-o", out, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    error = json.loads(done.stderr.splitlines()[-1])["error"]
+    assert "int8 is for those" in error["message"]
+    assert "fp32, fp16" in error["hint"]
+    assert {path.name for path in out.glob("*.onnx")} == {"model.onnx", "model.fp16.onnx"}
+
+    here = tlhub("convert", out, "--precision", "fp16", "--json")
+    assert here.returncode == 0, here.stderr
+    half = json.loads(here.stdout)["variants"]["fp16"]
     assert (half["file"], half["verified"]) == ("model.fp16.onnx", True)
     assert half["max_rel_diff"] <= 2e-2
-    again = tlhub("convert", out, "--precision", "fp16", env=env)  # it is here already
-    assert "fp32" in again.stdout
-    assert "model.fp16.onnx" in again.stdout
 
     photo = tmp_path / "photo.png"
     Image.new("RGB", (120, 90), "teal").save(photo)
@@ -123,34 +126,15 @@ def test_precisions_are_made_beside_fp32_and_used_by_name(
     assert f"tlhub convert {out} --precision int8" in missing.stderr.replace("\n", " ")
 
 
-def test_a_precision_that_is_not_good_enough_is_said_and_the_rest_kept(
-    tlhub: Run, weights: Path, tmp_path: Path
-) -> None:
-    env = {"TLHUB_HOME": str(tmp_path / "home")}
-    out = tmp_path / "out"
-    done = tlhub(
-        "convert", weights, "--precision", "fp16,int8-dynamic", "-o", out, "--json", env=env
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    error = json.loads(done.stderr.splitlines()[-1])["error"]
-    assert "int8 is for those" in error["message"]
-    assert "fp32, fp16" in error["hint"]
-    files = {path.name for path in out.glob("*.onnx")}
-    assert files == {"model.onnx", "model.fp16.onnx"}
-
-
 def test_what_cannot_be_calibrated_on_is_said_before_anything_is_made(
     tlhub: Run, weights: Path, tmp_path: Path
 ) -> None:
-    env = {"TLHUB_HOME": str(tmp_path / "home")}
     out, photos = tmp_path / "out", tmp_path / "photos"
     photos.mkdir()
-    done = tlhub(
-        "convert", weights, "--precision", "int8", "--calibrate", photos, "-o", out, env=env
-    )
+    done = tlhub("convert", weights, "--precision", "int8", "--calibrate", photos, "-o", out)
     assert done.returncode == 1
     assert "has no photos" in done.stderr
     assert not out.exists()
-    wrong = tlhub("convert", weights, "--precision", "int4", "-o", out, env=env)
+    wrong = tlhub("convert", weights, "--precision", "int4", "-o", out)
     assert wrong.returncode == 2
     assert "no precision 'int4'" in wrong.stderr
