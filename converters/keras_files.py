@@ -110,6 +110,8 @@ def _outside(h5py: Any, content: Any) -> Iterator[Finding]:
                 todo.append(item)
             elif isinstance(item, h5py.Dataset) and item.external:
                 yield Finding("unsafe", f"takes {name} from another file, {item.external[0][0]}")
+            elif isinstance(item, h5py.Dataset) and item.is_virtual:
+                yield Finding("unsafe", f"puts {name} together from other files")
 
 
 def _search(file: Path) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from converters.backbone import Backbone, TorchBackbone
 
 FRAMEWORKS: dict[str, str] = {
+    "keras": "converters.frameworks.keras",
     "onnx": "converters.frameworks.onnx",
     "scikit-learn": "converters.frameworks.sklearn",
     "sentence-transformers": "converters.frameworks.sentence_transformers",
@@ -27,7 +28,7 @@ FRAMEWORKS: dict[str, str] = {
 # Their models are described by the files beside the weights.
 _OF_REPOSITORIES = (repository.TRANSFORMERS, repository.SENTENCE_TRANSFORMERS)
 # Their files are whole models.
-_WHOLE = ("onnx", "scikit-learn")
+_WHOLE = ("keras", "onnx", "scikit-learn")
 
 
 class Framework(Protocol):

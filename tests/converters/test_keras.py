@@ -1,0 +1,249 @@
+"""Models of Keras on its torch backend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from catalog.errors import ConversionError, IntegrityError, TlhubError, UnsafeError
+from catalog.record import ModelRecord
+from converters import parity
+from converters.convert import convert
+from converters.evidence import sample_photos
+from converters.keras_network import keras as on_torch
+from converters.registry import load_backbone
+from converters.runtime import OnnxModel
+
+if find_spec("keras") is None:
+    pytest.skip("keras is not installed", allow_module_level=True)
+h5py = pytest.importorskip("h5py")
+
+# Keras itself, when tests make models with it.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+RECORD = ModelRecord(uid="test/model", framework="keras")
+
+
+def application(name: str, side: int, uid: str | None = None, classes: int = 7) -> ModelRecord:
+    return ModelRecord(
+        uid=f"keras/{uid or name}",
+        framework="keras",
+        architecture=name,
+        num_classes=classes,
+        input_size=(3, side, side),
+    )
+
+
+def enliven(model) -> None:
+    """Random weights that mute nothing, with the statistics that belong to them."""
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.momentum = 0.0
+            for name, low in (("gamma", 0.5), ("beta", -0.5)):
+                weight = getattr(layer, name, None)
+                if weight is not None:
+                    weight.assign(random.uniform(low, low + 1, weight.shape).astype(np.float32))
+    height, width = model.input_shape[1:3]
+    pieces = [
+        photo[y : y + 200, x : x + 200][:: 2 * side - 1]
+        for photo in sample_photos().values()
+        for y in (0, 200)
+        for x in (0, 150, 300)
+        for side in (0, 1)
+    ]
+    images = [np.asarray(Image.fromarray(p).resize((width, height))) / 127.5 - 1 for p in pieces]
+    with torch.no_grad():
+        model(np.stack(images).astype(np.float32), training=True)
+        # Classes that are not near each other: whoever resizes photos otherwise must not swap them.
+        classes = next(layer for layer in reversed(model.layers) if layer.weights)
+        classes.bias.assign(np.linspace(-3, 3, classes.bias.shape[0], dtype=np.float32))
+        for layer in model.layers:  # what hardly varies would be blown up, rounding and all
+            if type(layer).__name__ == "BatchNormalization":
+                spread = layer.moving_variance.value
+                spread.clamp_(min=float(spread.median()))
+
+
+@pytest.fixture(scope="module")
+def small():
+    keras = on_torch()
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    given = keras.Input((32, 32, 3), name="picture")
+    x = layers.Conv2D(8, 3, strides=2, name="conv1")(given)
+    x = layers.BatchNormalization(name="bn1")(x)
+    x = layers.ReLU(name="relu1")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", name="conv2")(x)
+    x = layers.ReLU(name="relu2")(layers.Add(name="add")([x, y]))
+    x = layers.MaxPooling2D(name="pool1")(x)
+    x = layers.Conv2D(8, 3, activation="relu", name="conv3")(x)
+    x = layers.GlobalAveragePooling2D(name="pooled")(x)
+    model = keras.Model(given, layers.Dense(5, activation="softmax", name="classes")(x))
+    enliven(model)
+    return model
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_whole_model_is_converted(suffix, small, tmp_path):
+    file = tmp_path / f"model.{suffix}"
+    small.save(file)
+    folder = convert(RECORD, {file.name: file}, tmp_path / "out")
+    figures = folder.manifest.parity
+    assert figures.reference.startswith("torch ")
+    assert set(figures.outputs) == {"logits", "probabilities"}
+    names = [layer.name for layer in folder.manifest.layers]
+    assert {"relu1", "relu2", "pool1", "pooled"} <= set(names)
+    graph = onnx.load(folder.onnx)
+    [given] = graph.graph.input
+    assert given.name == "picture"
+    dims = given.type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ["batch", 32, 32, 3]
+
+
+def test_the_probabilities_are_those_of_keras(small, tmp_path):
+    import onnxruntime
+
+    batch = np.random.default_rng(0).random((3, 32, 32, 3)).astype(np.float32)
+    expected = small(batch).detach().numpy()
+    small.save(tmp_path / "model.keras")
+    folder = convert(RECORD, {"model.keras": tmp_path / "model.keras"}, tmp_path / "out")
+    session = onnxruntime.InferenceSession(folder.onnx, providers=["CPUExecutionProvider"])
+    [seen] = session.run(["probabilities"], {"picture": batch})
+    np.testing.assert_allclose(seen, expected, atol=1e-6)
+
+
+def _weights_of(record: ModelRecord, folder: Path, **options):
+    keras = on_torch()
+    keras.utils.set_random_seed(0)
+    build = getattr(keras.applications, str(record.architecture))
+    _, height, width = record.input_size
+    shape = (height, width, 3)
+    model = build(weights=None, classes=record.num_classes, input_shape=shape, **options)
+    enliven(model)
+    file = folder / "weights.h5"
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(file, "w") as content:
+        legacy_h5_format.save_weights_to_hdf5_group(content, model)
+    return model, {file.name: file}
+
+
+def _check_application(record: ModelRecord, tmp_path: Path, **options) -> None:
+    model, files = _weights_of(record, tmp_path, **options)
+    folder = convert(record, files, tmp_path / "out")
+    assert folder.manifest.parity.max_rel_diff <= 1e-5
+    assert folder.manifest.parity.photos == 6
+    # From a photo that needs no resize to probabilities, by Keras' own preprocessing.
+    side = round(record.input_size[1] / 0.875 - 0.5)
+    photo = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    start = round((side - record.input_size[1]) / 2)
+    crop = photo[start : start + record.input_size[1], start : start + record.input_size[1]]
+    homes = {"VGG16": "vgg16", "ResNet50": "resnet", "MobileNet": "mobilenet"}
+    home = homes.get(str(record.architecture))
+    if home is not None:
+        prepare = getattr(on_torch().applications, home).preprocess_input
+        expected = model(prepare(crop[None].astype(np.float32))).detach().numpy()[0]
+        runner = OnnxModel.open(folder.path, device="cpu")
+        seen = {p.label: p.score for p in runner(photo, top=len(expected))}
+        ours = [seen[str(n)] for n in range(len(expected))]
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_an_application_of_keras_takes_photos(tmp_path):
+    record = application("MobileNet", 64, "MobileNet_0.25_64")
+    _check_application(record, tmp_path, alpha=0.25)
+    again = load_backbone({"model.safetensors": tmp_path / "out" / "model.safetensors"}, record)
+    assert parity.check(tmp_path / "out" / "model.onnx", again, tmp_path).max_rel_diff <= 1e-5
+    weight = next(p for n, p in again.module.model.named_parameters() if p.ndim == 4)
+    with torch.no_grad():
+        weight.neg_()
+    with pytest.raises(ConversionError, match="is not the model"):
+        parity.check(tmp_path / "out" / "model.onnx", again, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("Xception", 96), ("VGG16", 64), ("VGG19", 64), ("ResNet50", 64), ("InceptionV3", 96),
+     ("InceptionResNetV2", 96), ("MobileNet", 64), ("DenseNet121", 64)],
+)  # fmt: skip
+def test_the_applications_of_2018_are_converted(name, side, tmp_path):
+    _check_application(application(name, side), tmp_path)
+
+
+def test_nasnet_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "x.h5").write_bytes(b"")
+    with h5py.File(tmp_path / "x.h5", "w"):
+        pass
+    record = application("NASNetMobile", 224)
+    with pytest.raises(ConversionError, match="NASNet cannot be built on Keras' torch backend"):
+        convert(record, {"x.h5": tmp_path / "x.h5"}, tmp_path / "out")
+
+
+def test_code_and_other_files_are_refused(small, tmp_path):
+    keras = on_torch()
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: x * 2), layers.Dense(2)])
+    model.save(tmp_path / "lambda.keras")
+    with pytest.raises(UnsafeError, match="Lambda"):
+        convert(RECORD, {"x.keras": tmp_path / "lambda.keras"}, tmp_path / "out")
+
+    with h5py.File(tmp_path / "secret.h5", "w") as secret:
+        secret["kernel"] = np.ones(3)
+    with h5py.File(tmp_path / "linked.h5", "w") as content:
+        content["kernel"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "kernel")
+    with pytest.raises(UnsafeError, match="from another file"):
+        convert(application("MobileNet", 64), {"x.h5": tmp_path / "linked.h5"}, tmp_path / "out")
+
+    small.save(tmp_path / "good.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "good.keras") as good,
+        zipfile.ZipFile(tmp_path / "bad.keras", "w") as bad,
+    ):
+        for name in good.namelist():
+            file = tmp_path / "linked.h5"
+            bad.writestr(name, file.read_bytes() if name.endswith(".h5") else good.read(name))
+    with pytest.raises(UnsafeError, match="from another file"):
+        convert(RECORD, {"x.keras": tmp_path / "bad.keras"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_model_is_said(small, tmp_path):
+    small.save(tmp_path / "good.keras")
+    whole = (tmp_path / "good.keras").read_bytes()
+    (tmp_path / "torn.keras").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises((IntegrityError, ConversionError)):
+        convert(RECORD, {"x.keras": tmp_path / "torn.keras"}, tmp_path / "out")
+    with h5py.File(tmp_path / "empty.h5", "w"):
+        pass
+    for record in (RECORD, application("MobileNet", 64), application("ResNet51", 64)):
+        with pytest.raises(TlhubError, match=r"no application|cannot read"):
+            convert(record, {"x.h5": tmp_path / "empty.h5"}, tmp_path / "out")
+
+
+def test_another_backend_is_said_and_nothing_stays_in_the_environment():
+    script = """
+import os, sys
+os.environ.pop("KERAS_BACKEND", None)
+from converters.keras_network import keras
+keras()
+print(os.environ.get("KERAS_BACKEND"), "tensorflow" in sys.modules)
+sys.modules["keras"].backend.backend = lambda: "jax"
+try:
+    keras()
+except Exception as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.stdout.splitlines() == [
+        "None False",
+        "Keras runs on jax in this process, and is converted on torch",
+    ], ran.stderr
