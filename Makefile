@@ -1,6 +1,7 @@
 # make demo   a virtual environment, tlhub in it, and the main job on real weights and real data
 # make test   the whole test suite;  make check  the linters;  make nightly  the slow matrices too
 # make faults what becomes of downloads when everything goes wrong, into docs/reference/faults.md
+# make architectures  which architectures convert, into docs/reference/architectures.md
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 ROUNDS ?= 500
 SEED   ?= 1
 
-.PHONY: demo test check nightly benchmark faults clean
+.PHONY: demo test check nightly benchmark faults architectures clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m demo
@@ -30,6 +31,9 @@ benchmark: $(VENV)/.dev
 
 faults: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.faults --rounds $(ROUNDS) --seed $(SEED)
+
+architectures: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.architectures
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

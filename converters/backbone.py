@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -178,6 +179,12 @@ class Backbone(Protocol):
     def answers(self, batches: Mapping[str, Given]) -> dict[str, Outputs]:
         """What the graph should answer when it is given each of these, by the reference itself."""
 
+    def rounding(self, batches: Mapping[str, Given]) -> dict[str, float]:
+        """How far the reference's own rounding takes it, relative to the largest, by output.
+
+        Empty where that cannot be told.
+        """
+
     def inner(self, given: Given) -> Outputs:
         """The tensors inside that have names in the graph too, in the order of computation."""
 
@@ -280,6 +287,22 @@ class TorchBackbone:
     def answers(self, batches: Mapping[str, Given]) -> dict[str, Outputs]:
         """See `Backbone`."""
         return {name: self.expected(batch) for name, batch in batches.items()}
+
+    def rounding(self, batches: Mapping[str, Given]) -> dict[str, float]:
+        """How far float32 takes the network from float64, relative to the largest, by output."""
+        worst: dict[str, float] = {}
+        try:
+            exact = replace(self, module=copy.deepcopy(self.module).double())
+            for given in batches.values():
+                tensors = self.front.tensors(given)
+                doubled = [t.double() if t.is_floating_point() else t for t in tensors]
+                ours, theirs = self.outputs(tensors), exact.outputs(doubled)
+                for name, array in theirs.items():
+                    apart = float(np.abs(ours[name] - array).max() / (np.abs(array).max() or 1))
+                    worst[name] = max(worst.get(name, 0.0), apart)
+        except RuntimeError:  # a network that is made for float32 alone
+            return {}
+        return worst
 
     def inner(self, given: Given) -> Outputs:
         """See `Backbone`."""

@@ -25,6 +25,9 @@ from converters.folder import Parity
 from converters.interface import BATCH_SIZES, EMBEDDING, INPUTS, LOGITS, PROBABILITIES
 
 TOLERANCE = 1e-5  # max|onnx - reference| / max|reference|, fp32
+# Some networks make more of rounding. Where the reference itself is so far from float64, the graph
+# may be twice as far from the reference, which is itself and another one that rounds as badly.
+OF_ROUNDING, MOST_OF_ROUNDING = 2, 1e-4
 # One pixel in a thousand is rounded apart by the two resizes. That moves the outputs of trained
 # networks by 1e-3 (of random ones by up to 1e-2), a resize with other coefficients by over 9e-2.
 PHOTO_TOLERANCE = 5e-2
@@ -58,11 +61,15 @@ def check(
     _check_spread(expected[name] for name in exact)
     outputs = _worst({name: expected[name] for name in exact}, seen)
     photo_outputs = _worst({name: expected[name] for name in real}, seen)
+    allowed = dict.fromkeys(outputs, TOLERANCE)
+    if max(outputs.values()) > TOLERANCE:
+        for output, apart in backbone.rounding(exact).items():
+            allowed[output] = max(TOLERANCE, min(OF_ROUNDING * apart, MOST_OF_ROUNDING))
     ranked = [(expected[name], seen[name]) for name in real or exact]
     has_classes = all(LOGITS in outputs for outputs in expected.values())
     parity = Parity(
         reference=backbone.reference,
-        tolerance=TOLERANCE,
+        tolerance=max(allowed.values()),
         max_rel_diff=max(outputs.values()),
         top1_agreement=_agreement(ranked, 1) if has_classes else None,
         top5_agreement=_agreement(ranked, 5) if has_classes else None,
@@ -73,7 +80,7 @@ def check(
         samples=len(samples),
     )
     try:
-        _judge(parity, photo_outputs)
+        _judge(parity, allowed, photo_outputs)
     except ConversionError as error:
         where = _first_difference(model, backbone, exact, work)
         if where is None:
@@ -82,13 +89,15 @@ def check(
     return parity
 
 
-def _judge(parity: Parity, photo_outputs: Mapping[str, float]) -> None:
+def _judge(
+    parity: Parity, allowed: Mapping[str, float], photo_outputs: Mapping[str, float]
+) -> None:
     hint = "the model was not kept; please report its uid"
     for output, difference in parity.outputs.items():
-        if not difference <= TOLERANCE:
+        if not difference <= allowed[output]:
             raise ConversionError(
                 f"the ONNX graph is not the model: {output} differs from {parity.reference} by "
-                f"{difference:.2e} of its range, more than {TOLERANCE:.0e}",
+                f"{difference:.2e} of its range, more than {allowed[output]:.1g}",
                 hint=hint,
             )
     for output, difference in photo_outputs.items():

@@ -176,6 +176,13 @@ class Estimator:
                 for name, given in batches.items()
             }
 
+    def rounding(
+        self,
+        batches: Mapping[str, Given],  # noqa: ARG002 - a Backbone
+    ) -> dict[str, float]:
+        """Unknown."""
+        return {}
+
     def inner(self, given: Given) -> Outputs:  # noqa: ARG002 - a Backbone
         """Nothing."""
         return {}

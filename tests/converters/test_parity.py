@@ -194,3 +194,19 @@ print(sorted({{"torch", "timm", "onnx", "converters", "catalog"}} & set(sys.modu
         "one/probabilities",
         "one/embedding",
     }
+
+
+def test_a_network_that_rounds_badly_is_measured_by_its_own_rounding(
+    tiny_model, backbone, tmp_path, monkeypatch
+):
+    """With a tolerance below the rounding of any graph, what float64 says decides."""
+    monkeypatch.setattr(parity, "TOLERANCE", 3e-7)
+    own = backbone.rounding(backbone.front.exact(backbone.front.samples()))
+    assert 1e-8 < own["logits"] < 5e-6
+    assert 1e-8 < own["embedding"] < 5e-6
+    monkeypatch.setattr(parity, "OF_ROUNDING", 50)
+    allowed = parity.check(tiny_model.onnx, backbone, tmp_path).tolerance
+    assert 3e-7 < allowed <= parity.MOST_OF_ROUNDING
+    monkeypatch.setattr(parity, "OF_ROUNDING", 0)
+    with pytest.raises(ConversionError, match="differs from torch"):
+        parity.check(tiny_model.onnx, backbone, tmp_path)
