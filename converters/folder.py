@@ -29,6 +29,7 @@ MANIFEST = "tlhub.json"
 ONNX = "model.onnx"
 LABELS = "labels.txt"
 SCHEMA_VERSION = 1
+PRECISIONS = ("fp16", "int8", "int8-dynamic")  # beside fp32, which is always there
 _MOMENT_S = 0.3  # who looks whether a lock is free holds it for less
 
 
@@ -257,6 +258,21 @@ class ModelFolder:
                 _settle(finished)
                 _put(finished, path)
         return cls.open(path)
+
+
+def file_of(precision: str) -> str:
+    """The name of a variant's file.
+
+    Raises:
+        UsageError: there is no such precision.
+    """
+    if precision == "fp32":
+        return ONNX
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"there is no precision {precision!r}", hint=f"fp32, {', '.join(PRECISIONS)}"
+        )
+    return f"model.{precision}.onnx"
 
 
 def sha256_of(file: Path) -> str:

@@ -21,7 +21,7 @@ import onnx
 from catalog.errors import ConversionError, UsageError
 from converters import halving, quantize
 from converters.bench import bench
-from converters.folder import ONNX, Manifest, ModelFolder, Variant
+from converters.folder import ONNX, Manifest, ModelFolder, Variant, file_of
 from converters.interface import IMAGE, MAX_INLINE_BYTES, PIXEL_VALUES
 from converters.loss import Losses, judge
 from converters.mixing import Mixed, mixed
@@ -47,7 +47,6 @@ from converters.samples import (
 
 _log = logging.getLogger(__name__)
 
-PRECISIONS = ("fp16", "int8", "int8-dynamic")
 # Root mean square of the difference to fp32, relative to that of fp32, on the calibration data. For
 # EfficientNet-Lite 6 % is where 95 % of top-1 agree on photos of another kind
 # (benchmarks/precision.py). Agreement itself would move by whole percents with every layer.
@@ -68,21 +67,6 @@ class Work:
     measured: Samples
     independent: bool  # nothing was calibrated on what is measured on
     batches: tuple[Batch, ...]  # the network's inputs of the calibration data
-
-
-def file_of(precision: str) -> str:
-    """The name of a variant's file.
-
-    Raises:
-        UsageError: there is no such precision.
-    """
-    if precision == "fp32":
-        return ONNX
-    if precision not in PRECISIONS:
-        raise UsageError(
-            f"there is no precision {precision!r}", hint=f"fp32, {', '.join(PRECISIONS)}"
-        )
-    return f"model.{precision}.onnx"
 
 
 def add(

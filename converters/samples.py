@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import DataError, UsageError
 from converters.evidence import sample_photos
-from converters.images import read_image
+from converters.images import SUFFIXES, read_image
 from converters.interface import ATTENTION_MASK, IMAGE, INPUT_IDS, TOKEN_TYPE_IDS
 
 _log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ Given = dict[str, NDArray[Any]]  # what a graph is given once, by the names of i
 
 MOST = 512  # of what is given for calibration or for measuring, evenly chosen
 _MOST_UNREADABLE = 0.25
-_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 # Photos of things that people photograph; the rest of scikit-image's data are plots and microscopy.
 _SCIKIT_IMAGE = (
     *("astronaut.png", "brick.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png"),
@@ -92,7 +91,7 @@ def photos_in(folder: Path) -> Samples:
     Raises:
         DataError: there are none, or too many of them cannot be read.
     """
-    files = _evenly([path for path in _files(folder) if path.suffix.lower() in _SUFFIXES])
+    files = _evenly([path for path in _files(folder) if path.suffix.lower() in SUFFIXES])
     return Samples(str(folder), tuple(_readable(folder, files)))
 
 
@@ -115,7 +114,7 @@ def labelled_photos_in(folder: Path, labels: Sequence[str]) -> Samples:
             hint=f"name the folders as the labels are, such as {', '.join(labels[:3])}",
         )
     found = [path for name in names for path in _files(folder / name)]
-    files = _evenly([path for path in found if path.suffix.lower() in _SUFFIXES])
+    files = _evenly([path for path in found if path.suffix.lower() in SUFFIXES])
     kept = _readable(folder, files)
     return Samples(
         str(folder), tuple(kept), tuple(places[path.relative_to(folder).parts[0]] for path in kept)
@@ -199,6 +198,6 @@ def _readable(folder: Path, files: Sequence[Path]) -> list[Path]:
     if not kept or len(broken) > _MOST_UNREADABLE * len(files):
         what = f"{len(broken)} of {len(files)} photos cannot be read" if broken else "has no photos"
         raise DataError(
-            f"{folder}: {what}", hint=f"photos are files ending in {' '.join(sorted(_SUFFIXES))}"
+            f"{folder}: {what}", hint=f"photos are files ending in {' '.join(sorted(SUFFIXES))}"
         )
     return kept

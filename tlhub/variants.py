@@ -64,8 +64,7 @@ def check(precisions: Sequence[str], out: Path | None, *, force: bool) -> None:
     Raises:
         UsageError: there is no such precision, or ``out`` exists.
     """
-    from converters.folder import MANIFEST
-    from converters.precision import file_of
+    from converters.folder import MANIFEST, file_of
 
     for precision in precisions:
         file_of(precision)
@@ -79,7 +78,7 @@ def file_in(folder: ModelFolder, precision: str) -> Path:
     Raises:
         NotFoundError: the folder does not have it.
     """
-    from converters.precision import file_of
+    from converters.folder import file_of
 
     name = file_of(precision)
     if precision != "fp32" and precision not in folder.manifest.variants:

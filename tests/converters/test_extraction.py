@@ -57,7 +57,8 @@ def test_every_format_has_the_same_rows(model, folder, tmp_path, layer):
     np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
     names = [f"{n}.png" for n in range(10) if n != 7]
     assert (tmp_path / "table.txt").read_text().split() == names
-    header, *rows = csv.reader((tmp_path / "table.csv").open())
+    with (tmp_path / "table.csv").open() as stream:
+        header, *rows = csv.reader(stream)
     assert header[:3] == ["name", "f0", "f1"]
     assert [row[0] for row in rows] == names
     np.testing.assert_array_equal(np.array([row[1:] for row in rows], np.float32), seen)

@@ -189,7 +189,7 @@ def test_in_two_halves_it_computes_the_same(tiny_model, model, photos):
         session._open(tiny_model.onnx, part, "CPUExecutionProvider", 1)
         for part in session.split(tiny_model.onnx)
     ]
-    split = ImageModel(halves, uid=model.uid, labels=model.labels, device="cuda")
+    split = ImageModel(halves, uid=model.uid, labels=model.labels, device="cuda", file=model.file)
     for photo in photos.values():
         np.testing.assert_allclose(split.features(photo), model.features(photo), atol=1e-5)
 
