@@ -41,15 +41,9 @@ def convert(
         Path | None,
         typer.Option("--data", help="Labelled photos to measure the loss on: one folder a class."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A new folder for a copy, of real files.")
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Make it again even if it is here already.")
-    ] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Read pickles that hold more than tensors.")
-    ] = False,
+    out: options.Copy = None,
+    force: options.Again = False,
+    trust: options.Trust = False,
     offline: options.Offline = False,
     progress: options.ShowProgress = ProgressMode.auto,
     quiet: options.Quiet = False,

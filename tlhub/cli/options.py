@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -19,6 +20,12 @@ Device = Annotated[
 ShowProgress = Annotated[
     ProgressMode, typer.Option("--progress", help="Progress on stderr: bars on a terminal, JSON.")
 ]
+
+Copy = Annotated[
+    Path | None, typer.Option("--out", "-o", help="A new folder for a copy, of real files.")
+]
+Again = Annotated[bool, typer.Option("--force", help="Make it again even if it is here already.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Read pickles that hold more than tensors.")]
 
 
 def _complete(incomplete: str) -> list[str]:

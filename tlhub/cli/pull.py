@@ -37,15 +37,11 @@ def pull(
         str | None,
         typer.Option("--precision", help="Weights in fp16, int8, ... as the publisher has them."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A new folder for a copy, of real files.")
-    ] = None,
+    out: options.Copy = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be fetched, and leave it.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Make it again even if it is here already.")
-    ] = False,
+    force: options.Again = False,
     locked: Annotated[
         bool,
         typer.Option("--locked", help="What tlhub.lock names, or FILE.lock, exactly so."),
@@ -54,9 +50,7 @@ def pull(
         Path | None,
         typer.Option("--from", metavar="FILE", help="Take in what `tlhub bundle` wrote."),
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Read pickles that hold more than tensors.")
-    ] = False,
+    trust: options.Trust = False,
     offline: options.Offline = False,
     progress: options.ShowProgress = ProgressMode.auto,
     quiet: options.Quiet = False,
