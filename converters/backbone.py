@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -290,18 +289,20 @@ class TorchBackbone:
 
     def rounding(self, batches: Mapping[str, Given]) -> dict[str, float]:
         """How far float32 takes the network from float64, relative to the largest, by output."""
+        prepared = [self.front.tensors(given) for given in batches.values()]
+        rounded = [self.outputs(tensors) for tensors in prepared]
         worst: dict[str, float] = {}
+        self.module.double()
         try:
-            exact = replace(self, module=copy.deepcopy(self.module).double())
-            for given in batches.values():
-                tensors = self.front.tensors(given)
+            for tensors, ours in zip(prepared, rounded, strict=True):
                 doubled = [t.double() if t.is_floating_point() else t for t in tensors]
-                ours, theirs = self.outputs(tensors), exact.outputs(doubled)
-                for name, array in theirs.items():
+                for name, array in self.outputs(doubled).items():
                     apart = float(np.abs(ours[name] - array).max() / (np.abs(array).max() or 1))
                     worst[name] = max(worst.get(name, 0.0), apart)
         except RuntimeError:  # a network that is made for float32 alone
             return {}
+        finally:
+            self.module.float()  # exactly what it was, as double has every value of float
         return worst
 
     def inner(self, given: Given) -> Outputs:

@@ -67,6 +67,12 @@ class _Called(torch.nn.Module):
             name = weight.path.replace("/", "_").replace(".", "_")
             self.register_parameter(name, weight.value)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """As torch's, and the layer casts what it is given to what its weights become."""
+        if hasattr(self._layer[0], "dtype_policy"):
+            self._layer[0].dtype_policy = str(fn(torch.zeros(())).dtype).removeprefix("torch.")
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
     def forward(self, *arguments: Any, **options: Any) -> Any:
         return self._layer[0](*arguments, **options)
 
@@ -82,23 +88,20 @@ class Graph(torch.nn.Module):
                 f"{type(model).__name__} is a model whose layers are called by code of its own",
                 hint="only Sequential and functional models of Keras are converted",
             )
-        self._names: dict[int, str] = {}
         for layer in self._functional[0].operations:
-            name = layer.name.replace(".", "_")
-            self._names[id(layer)] = name
             kind = type(type(layer).__name__, (_Called,), {})
-            self.add_module(name, kind(layer))
+            self.add_module(self.name_of(layer), kind(layer))
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         """What the model gives in evaluation mode."""
         return self._functional[0]._run_through_graph(list(tensors), operation_fn=self._module)
 
     def name_of(self, layer: Any) -> str:
-        """The name of a layer's module."""
-        return self._names[id(layer)]
+        """The name of a layer's module; Keras sees to it that no two are the same."""
+        return str(layer.name).replace(".", "_")
 
     def _module(self, layer: Any) -> Any:
-        return self.get_submodule(self._names[id(layer)])
+        return self.get_submodule(self.name_of(layer))
 
 
 class KerasClassifier(Network):

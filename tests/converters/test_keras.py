@@ -139,8 +139,9 @@ def _weights_of(record: ModelRecord, folder: Path, **options):
 def _check_application(record: ModelRecord, tmp_path: Path, **options) -> None:
     model, files = _weights_of(record, tmp_path, **options)
     folder = convert(record, files, tmp_path / "out")
-    assert folder.manifest.parity.max_rel_diff <= 1e-5
-    assert folder.manifest.parity.photos == 6
+    figures = folder.manifest.parity
+    assert figures.max_rel_diff <= figures.tolerance <= 1e-4
+    assert figures.photos == 6
     # From a photo that needs no resize to probabilities, by Keras' own preprocessing.
     side = round(record.input_size[1] / 0.875 - 0.5)
     photo = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
