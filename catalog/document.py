@@ -17,7 +17,7 @@ from catalog.well_known import CALLED, WELL_KNOWN
 from catalog.words import compact, tokens, words
 
 # Raise it when the fields below or what goes into them change.
-INDEX_VERSION = 5
+INDEX_VERSION = 6
 FACETS = ("task", "framework", "source", "license")
 _KEYWORDS = (*FACETS, "kind", "modality", "dataset", "language", "commercial", "shape")
 # Fields of numbers, and the uid; figures of any other metric are in columns of their own.
@@ -49,6 +49,8 @@ def schema() -> tantivy.Schema:
     fields.add_text_field("word", tokenizer_name="whitespace", index_option="basic")
     for name in _KEYWORDS:
         fields.add_text_field(name, tokenizer_name="raw", fast=True, index_option="basic")
+    # All facets of a record as one value: counting one column gives the counts of all.
+    fields.add_text_field("facets", tokenizer_name="raw", fast=True, index_option="basic")
     for name in ("params", "size", "side", "prior"):
         fields.add_unsigned_field(name, fast=True)
     for name in ("gmacs", "top1"):
@@ -85,11 +87,11 @@ def document(record: ModelRecord) -> tantivy.Document:
     document.add_text("name", " ".join(found.name))
     document.add_text("text", " ".join(found.text))
     document.add_text("word", " ".join(found.all))
-    for field, values in _keywords(record).items():
+    keywords = _keywords(record)
+    for field, values in keywords.items():
         for value in values:
-            # What is counted has a value in every record: the engine counts full columns faster.
-            if value or field in FACETS:
-                document.add_text(field, (value or "").lower())
+            document.add_text(field, value)
+    document.add_text("facets", "\n".join("\t".join(keywords[facet]) for facet in FACETS))
     counts = {
         "params": record.params,
         "size": record.size_bytes,
@@ -128,11 +130,13 @@ def words_of(record: ModelRecord) -> Words:
     return Words(named, text, exact, list(dict.fromkeys([*named, *text, *exact])))
 
 
-def _keywords(record: ModelRecord) -> dict[str, Iterable[str | None]]:
-    return {
+def _keywords(record: ModelRecord) -> dict[str, list[str]]:
+    """The values of each field, in lower case; a facet has one in every record, if only ``""``."""
+    sources = {home.partition("/")[0] for home in (record.uid, *record.also)}
+    found: dict[str, Iterable[str | None]] = {
         "task": [record.task],
         "framework": [record.framework],
-        "source": sorted({home.partition("/")[0] for home in (record.uid, *record.also)}),
+        "source": sorted(sources),
         "license": [record.license.spdx if record.license else None],
         "commercial": [record.license.commercial if record.license else "unknown"],
         # What it does: the task, and what tags say beyond it or where there is none.
@@ -142,6 +146,16 @@ def _keywords(record: ModelRecord) -> dict[str, Iterable[str | None]]:
         "dataset": sorted({dataset.id for dataset in record.source_datasets}),
         "shape": ["x".join(map(str, record.input_size))] if record.input_size else [],
     }
+    return {
+        field: [(value or "").lower() for value in values if value or field in FACETS]
+        for field, values in found.items()
+    }
+
+
+def facets_of(combined: str) -> dict[str, list[str]]:
+    """The values of each facet, of a value of the field ``facets``."""
+    values = [part.split("\t") for part in combined.split("\n")]
+    return dict(zip(FACETS, values, strict=True))
 
 
 def _kinds(record: ModelRecord) -> set[str]:

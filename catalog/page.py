@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from heapq import merge
 from itertools import compress, groupby, islice, product
 from math import log2
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tantivy
 from tantivy import Occur, Query
 
-from catalog.document import COLUMNS, column, figures
+from catalog.document import COLUMNS, STEPPED, column, figures
 from catalog.query import Direction, Range
 from catalog.reader import Reader, Wording, all_of, any_of
 
@@ -51,7 +53,10 @@ def by_likeness(
     first: Any = reader.searcher.search(  # the stub has no `count`
         Query.boolean_query(scored), limit + offset, weight_by_field="prior"
     )
-    total, best = int(first.count), [first.hits]
+    total = int(first.count)
+    tied: dict[float, list[list[tantivy.DocAddress]]] = defaultdict(list)
+    for score, run in groupby(first.hits, key=itemgetter(0)):
+        tied[round(score, 4)].append([address for _, address in run])  # the engine has 32 bits
     for there in product((True, False), repeat=len(broad)):
         has = list(compress(broad, there))
         same = [(Occur.Must, query), (Occur.MustNot, rare)]
@@ -63,11 +68,18 @@ def by_likeness(
             Query.boolean_query(same), limit + offset, order_by_field="prior"
         )
         total += int(known.count)
-        best.append([(value * log2(2 + prior), address) for prior, address in known.hits])
-    # The engine scores in 32 bits.
-    ordered = merge(*best, key=lambda hit: (-round(hit[0], 4), hit[1].segment_ord, hit[1].doc))
-    page = islice(ordered, offset, offset + limit)
-    return total, [reader.record(address) for _, address in page]
+        for prior, run in groupby(known.hits, key=itemgetter(0)):
+            tied[round(value * log2(2 + prior), 4)].append([address for _, address in run])
+    page: list[ModelRecord] = []
+    for score in sorted(tied, reverse=True):
+        here = sum(map(len, tied[score]))
+        if offset < here:
+            equal = merge(*tied[score], key=lambda at: (at.segment_ord, at.doc))
+            page += map(reader.record, islice(equal, offset, offset + limit - len(page)))
+        if len(page) == limit:
+            break
+        offset = max(offset - here, 0)
+    return total, page
 
 
 def _worth(query: Query, worth: float) -> Query:
@@ -113,10 +125,31 @@ def _by_column(
     reader: Reader, query: Query, field: str, direction: Direction, limit: int, offset: int
 ) -> tuple[int, list[_Hit]]:
     order = tantivy.Order.Asc if direction == "asc" else tantivy.Order.Desc
+    near, passed = query, 0
+    if query is reader.everything and field in STEPPED and reader.intact():
+        near, passed = _steps(reader, field, direction, limit, offset)
     found: Any = reader.searcher.search(  # the stub has no `count`
-        query, limit, offset=offset, order_by_field=field, order=order
+        near, limit, offset=offset - passed, order_by_field=field, order=order
     )
-    return int(found.count), [_Hit(value, address) for value, address in found.hits]
+    total = reader.searcher.num_docs if query is reader.everything else int(found.count)
+    return total, [_Hit(value, address) for value, address in found.hits]
+
+
+def _steps(
+    reader: Reader, field: str, direction: Direction, limit: int, offset: int
+) -> tuple[Query, int]:
+    """The steps of all records that a page is on, and how many records come before them."""
+    passed = here = 0
+    on: list[int] = []
+    for number, records in sorted(reader.steps(field).items(), reverse=direction == "desc"):
+        if passed + records <= offset and not on:
+            passed += records
+            continue
+        on.append(number)
+        here += records
+        if passed + here >= offset + limit:
+            return reader.on_steps(field, on), passed
+    return reader.everything, 0  # the page has records whose figure is unknown
 
 
 def _by_metric(

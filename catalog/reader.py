@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from catalog.tasks import TASKS
 from catalog.words import compact, parts, words
 
 _CANDIDATES = 50
+_MOST_VALUES = 60_000  # the engine refuses more than 65,000
 _UNSIGNED = {"params", "size", "side", "prior"}
 _LARGEST = 2**63  # more than any count
 _FARTHEST = 1e300  # more than any figure
@@ -62,6 +64,7 @@ class Reader:
         self._index = index
         self._schema = index.schema
         self.searcher = index.searcher()
+        self.everything = Query.all_query()
 
     def values(self, field: str, start: str = "") -> list[str]:
         """The values that records have of a field, those of most records first."""
@@ -77,6 +80,12 @@ class Reader:
         """How many records a query matches."""
         counted = self.searcher.aggregate(query, {"all": {"value_count": {"field": "prior"}}})
         return int(counted["all"]["value"])
+
+    def values_of(self, field: str, query: Query) -> dict[str, int]:
+        """How many of the records that a query matches have each value of a field, most first."""
+        terms = {"terms": {"field": field, "size": _MOST_VALUES}}
+        found = self.searcher.aggregate(query, {"all": terms})["all"]
+        return {bucket["key"]: int(bucket["doc_count"]) for bucket in found["buckets"]}
 
     def has(self, field: str, value: str) -> bool:
         """Whether a record has this value (or had it, and was replaced)."""
@@ -103,6 +112,15 @@ class Reader:
         """A query for what is so many letters away from ``word``."""
         return Query.fuzzy_term_query(self._schema, field, word, distance)
 
+    def steps(self, field: str) -> dict[int, int]:
+        """How many records have a figure on each step; records that were replaced count too."""
+        said = self.searcher.terms_with_prefix("step", f"{field} ")
+        return {int(step_.rpartition(" ")[2]): records for step_, records in said}
+
+    def on_steps(self, field: str, steps: Iterable[int]) -> Query:
+        """A query for figures on some steps."""
+        return self.terms("step", tuple(f"{field} {step_}" for step_ in steps))
+
     def between(self, field: str, interval: Range) -> Query:
         """A query for figures in an interval."""
         if field not in COLUMNS:
@@ -120,7 +138,7 @@ class Reader:
         least = 0 if field in _UNSIGNED else -LAST_STEP
         inner = range(least if low is None else low + 1, LAST_STEP if high is None else high)
         at = self._exact(field, interval)
-        either = [self.terms("step", tuple(f"{field} {n}" for n in inner))] if inner else []
+        either = [self.on_steps(field, inner)] if inner else []
         either += [all_of([self.term("step", f"{field} {n}"), at]) for n in sorted(ends)]
         return any_of(either)
 

@@ -7,6 +7,7 @@ nowhere are left out and named in the result; a task named in plain words is nev
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from tantivy import Occur, Query
 
 from catalog import index as indexes
 from catalog import snapshot
-from catalog.document import COLUMNS, FACETS
+from catalog.document import COLUMNS, FACETS, facets_of
 from catalog.errors import NotFoundError
 from catalog.metrics import Metrics
 from catalog.page import by_figure, by_likeness
@@ -80,7 +81,7 @@ class Catalog:
         self._records = records
         self._overlay = overlay
         self._reader = Reader(indexes.open_index(cache_dir, records, overlay))
-        self._everything = Query.all_query()
+        self._counted: tuple[Query | None, dict[str, int]] = (None, {})
         self.metrics = Metrics(self._reader)
 
     @classmethod
@@ -212,7 +213,7 @@ class Catalog:
         must = [self._reader.terms(name, values) for name, values in request.terms]
         must += [self._reader.between(name, interval) for name, interval in request.ranges]
         must += found.tasks
-        query = self._everything
+        query = self._reader.everything
         if must or found.words:
             query = all_of([*must, *_some(found.words, len(found.words))])
         if ignored and not found.words and not found.tasks:
@@ -243,8 +244,9 @@ class Catalog:
     ) -> tuple[int, list[ModelRecord]]:
         """How many there are, and those of one page."""
         if not limit:
-            every = query is self._everything
-            return self._reader.searcher.num_docs if every else self._reader.count(query), []
+            if query is self._reader.everything:
+                return self._reader.searcher.num_docs, []
+            return sum(self._combinations(query).values()), []
         if request.order is None and (found.words or found.tasks):
             return by_likeness(self._reader, query, found, limit, offset)
         # Without words nothing is a better match: the well known come first.
@@ -272,17 +274,24 @@ class Catalog:
         return (f"{name} is of several data sets; sort:{common} compares on one",)
 
     def _facets(self, query: Query) -> dict[str, dict[str, int]]:
-        if query is self._everything and self._reader.intact():
+        if query is self._reader.everything and self._reader.intact():
             words_ = self._reader.searcher.terms_with_prefix
             counts = {facet: dict(words_(facet, "", limit=_FACET_VALUES)) for facet in FACETS}
-        else:
-            terms = {f: {"terms": {"field": f, "size": _FACET_VALUES}} for f in FACETS}
-            found = self._reader.searcher.aggregate(query, terms)
-            counts = {
-                facet: {bucket["key"]: int(bucket["doc_count"]) for bucket in part["buckets"]}
-                for facet, part in found.items()
-            }
-        return {f: {value: n for value, n in counts[f].items() if value} for f in FACETS}
+            return {f: {value: n for value, n in counts[f].items() if value} for f in FACETS}
+        found: dict[str, Counter[str]] = {facet: Counter() for facet in FACETS}
+        for combined, records in self._combinations(query).items():
+            for facet, values in facets_of(combined).items():
+                for value in filter(None, values):
+                    found[facet][value] += records
+        return {facet: dict(count.most_common(_FACET_VALUES)) for facet, count in found.items()}
+
+    def _combinations(self, query: Query) -> dict[str, int]:
+        """How many records have the same values of all facets; asked once where both need it."""
+        asked, counted = self._counted
+        if asked is not query:
+            counted = self._reader.values_of("facets", query)
+            self._counted = query, counted
+        return counted
 
     def _check_terms(self, request: Request) -> None:
         for name, values in request.terms:

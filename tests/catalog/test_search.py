@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 
 import pytest
 
@@ -185,12 +186,19 @@ def test_pages_join_without_gap_or_repeat(catalog: Catalog) -> None:
             catalog.search(**wrong)  # type: ignore[arg-type]
 
 
-def test_facets_count_everything_found(catalog: Catalog) -> None:
-    found = catalog.search("resnet50", limit=1)
-    assert set(found.facets) == {"task", "framework", "source", "license"}
-    with_task = [r for r in catalog.search("resnet50", limit=1000).items if r.task]
-    assert sum(found.facets["task"].values()) == len(with_task) <= found.total
-    assert found.facets["framework"]["torchvision"] > 3
+@pytest.mark.parametrize("text", ["resnet50", "params:<1M", "source:timm license:mit"])
+def test_facets_count_everything_found(catalog: Catalog, text: str) -> None:
+    found = catalog.search(text, limit=1)
+    every = catalog.search(text, limit=1000)
+    assert len(every) == found.total > 50
+    sources = [{home.partition("/")[0] for home in (r.uid, *r.also)} for r in every]
+    assert found.facets == {
+        "task": Counter(r.task for r in every if r.task),
+        "framework": Counter(r.framework.lower() for r in every if r.framework),
+        "source": Counter(source for there in sources for source in there),
+        "license": Counter(r.license.spdx.lower() for r in every if r.license and r.license.spdx),
+    }
+    assert catalog.search(text, limit=0).facets == found.facets
 
 
 @pytest.mark.parametrize(
