@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
-def lock_file(path: Path, *, timeout_s: float = -1, poll_s: float = 0.05) -> BaseFileLock:
+def lock_file(
+    path: Path, *, timeout_s: float = -1, poll_s: float = 0.05, mode: int = 0o644
+) -> BaseFileLock:
     """A lock at ``path``, whose folder exists: the system's, or on a disk without a marker file.
 
     A marker is taken over when its process is gone, if that was on this machine.
@@ -27,7 +29,7 @@ def lock_file(path: Path, *, timeout_s: float = -1, poll_s: float = 0.05) -> Bas
     from filelock import FileLock, SoftFileLock
 
     kind = FileLock if _can_flock(path.parent) else SoftFileLock
-    return kind(path, timeout=timeout_s, poll_interval=poll_s)
+    return kind(path, timeout=timeout_s, poll_interval=poll_s, mode=mode)
 
 
 @functools.cache

@@ -137,6 +137,7 @@ class HuggingFaceSource:
                     token=self._token(first),
                     cache=self._root,
                     progress=self._job.progress,
+                    http=self._http,
                 )
         with cache.locked(large):
             self._bring(first, listing, cache, todo, answers)

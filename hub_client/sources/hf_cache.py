@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
-
 from catalog.disk import flush, replacing, writing
+from catalog.locks import lock_file
 from hub_client.partial import move_partial, outdated, remove_partial
 from hub_client.usage import owning
 
@@ -81,7 +80,7 @@ class RepoCache:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 for etag in sorted(set(etags)):  # in one order, so that no two wait for each other
-                    held.enter_context(WeakFileLock(folder / f"{etag}.lock"))
+                    held.enter_context(lock_file(folder / f"{etag}.lock", mode=0o664))
             yield
 
     def drop_outdated(self, brought: Callable[[str], bool]) -> None:

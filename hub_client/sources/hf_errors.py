@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import httpx2
-from huggingface_hub import errors as hub_errors
 
 from catalog.errors import (
     AccessError,
@@ -23,6 +21,9 @@ from catalog.errors import (
 )
 from hub_client.archives import leaves_folder
 from hub_client.network import without_credentials
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 _URL = re.compile(
     r"(?:hf:|hub\+(?P<endpoint>https?://[^/@!]+)/)(?P<repo>[^/@!]+/[^/@!]+)"
@@ -78,7 +79,11 @@ def explained(file: RepoFile) -> Iterator[None]:
     """Say what `huggingface_hub` raises in our own errors."""
     try:
         yield
-    except (httpx2.HTTPError, OSError, ValueError) as error:
+    except Exception as error:
+        from httpx2 import HTTPError  # here and below: slow to import, and most goes well
+
+        if not isinstance(error, HTTPError | OSError | ValueError):
+            raise
         raise _explain(error, file) from error
 
 
@@ -95,57 +100,51 @@ def no_access(repo: str, *, gated: bool) -> AccessError:
 
 
 def _explain(error: BaseException, file: RepoFile) -> TlhubError:
+    from huggingface_hub import errors as hub_errors
+
     where = f"{file.repo} on {file.endpoint or 'the Hugging Face hub'}"
-    for kind, make in _MEANINGS:
-        if isinstance(error, kind):
-            return make(where, file)
-    # It wraps what went wrong in "not in the local cache", or "force download failed".
-    if isinstance(error, hub_errors.LocalEntryNotFoundError | ValueError) and error.__cause__:
-        return _explain(error.__cause__, file)
     if isinstance(error, hub_errors.HfHubHTTPError):
-        status = error.response.status_code
-        if status in {401, 403}:
-            return AccessError(f"{where} answered {status}", hint="`hf auth login`")
-        return NetworkError(f"{where} answered {status}", hint="try again later")
-    if isinstance(error, OSError) and error.errno is not None:
-        return StorageError(
-            f"the Hugging Face cache cannot be written: {error}",
-            hint="free some space, or set HF_HOME to a folder that can be written",
-        )
+        return _refused(error, where, file)
+    match error:
+        case hub_errors.HFValidationError():
+            return UsageError(f"{file.repo} is no name of a Hugging Face repository")
+        case hub_errors.OfflineModeIsEnabled():
+            return OfflineError(
+                f"{file.path or file.repo} of {file.repo} is not in the cache, and "
+                "HF_HUB_OFFLINE is set",
+                hint="unset HF_HUB_OFFLINE",
+            )
+        case hub_errors.LocalEntryNotFoundError() | ValueError() if error.__cause__:
+            # It wraps what went wrong in "not in the local cache", or "force download failed".
+            return _explain(error.__cause__, file)
+        case OSError() if error.errno is not None:
+            return StorageError(
+                f"the Hugging Face cache cannot be written: {error}",
+                hint="free some space, or set HF_HOME to a folder that can be written",
+            )
     return NetworkError(
         f"{file.path or 'the list of files'} of {where} could not be had: {error}",
         hint="look at the network connection and at HF_ENDPOINT",
     )
 
 
-# The first that fits: they inherit from each other.
-_MEANINGS: tuple[tuple[type[Exception], Callable[[str, RepoFile], TlhubError]], ...] = (
-    (
-        hub_errors.HFValidationError,
-        lambda _, file: UsageError(f"{file.repo} is no name of a Hugging Face repository"),
-    ),
-    (hub_errors.GatedRepoError, lambda where, _: no_access(where, gated=True)),
-    (
-        hub_errors.RepositoryNotFoundError,
-        lambda where, _: NotFoundError(
-            f"there is no {where}, or it is private",
-            hint="look at the name; for a private one, `hf auth login`",
-        ),
-    ),
-    (
-        hub_errors.RevisionNotFoundError,
-        lambda where, file: NotFoundError(f"{where} has no revision {file.revision}"),
-    ),
-    (
-        hub_errors.RemoteEntryNotFoundError,
-        lambda where, file: NotFoundError(f"{where} has no {file.path} at {file.revision}"),
-    ),
-    (
-        hub_errors.OfflineModeIsEnabled,
-        lambda _, file: OfflineError(
-            f"{file.path or file.repo} of {file.repo} is not in the cache, and HF_HUB_OFFLINE is "
-            "set",
-            hint="unset HF_HUB_OFFLINE",
-        ),
-    ),
-)
+def _refused(error: HfHubHTTPError, where: str, file: RepoFile) -> TlhubError:
+    """What a hub answered; the first that fits, as they inherit from each other."""
+    from huggingface_hub import errors as hub_errors
+
+    match error:
+        case hub_errors.GatedRepoError():
+            return no_access(where, gated=True)
+        case hub_errors.RepositoryNotFoundError():
+            return NotFoundError(
+                f"there is no {where}, or it is private",
+                hint="look at the name; for a private one, `hf auth login`",
+            )
+        case hub_errors.RevisionNotFoundError():
+            return NotFoundError(f"{where} has no revision {file.revision}")
+        case hub_errors.RemoteEntryNotFoundError():
+            return NotFoundError(f"{where} has no {file.path} at {file.revision}")
+    status = error.response.status_code
+    if status in {401, 403}:
+        return AccessError(f"{where} answered {status}", hint="`hf auth login`")
+    return NetworkError(f"{where} answered {status}", hint="try again later")

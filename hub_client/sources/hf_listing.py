@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
 
-import httpx2
 import msgspec
 from huggingface_hub import constants
-from huggingface_hub import errors as hub_errors
-from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from catalog.disk import replacing, writing
 from catalog.errors import IntegrityError, NetworkError, OfflineError, UnsafeError, UsageError
@@ -26,7 +23,7 @@ from catalog.hf_record import record_of
 from catalog.record import Artifact, Digest, ModelRecord
 from hub_client.archives import leaves_folder
 from hub_client.formats import kind_of
-from hub_client.network import Http, origin_of
+from hub_client.network import Http, Response, origin_of
 from hub_client.patience import Patience
 from hub_client.sources.hf_cache import RepoCache
 from hub_client.sources.hf_errors import RepoFile, explained
@@ -180,7 +177,9 @@ class Listings:
         """What the hub answers, and where the next page is."""
         with explained(file):
             if constants.HF_HUB_OFFLINE:
-                raise hub_errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+                from huggingface_hub.errors import OfflineModeIsEnabled
+
+                raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
             answer, body = self.http.ask(
                 url,
                 {"User-Agent": "tlhub"},
@@ -188,11 +187,8 @@ class Listings:
                 patience=_PATIENCE,
                 private=headers_of(self.token),
             )
-            known = {k: v for k, v in answer.headers.items() if k.lower().startswith("x-error-")}
-            request = httpx2.Request("GET", url)
-            hf_raise_for_status(
-                httpx2.Response(answer.status, headers=known, content=body, request=request)
-            )
+            if not 200 <= answer.status < 300:
+                _raise_for_status(answer, url, body)
             found = _NEXT.search(answer.headers.get("link", ""))
             return _decoded(body), found[1] if found else None
 
@@ -205,6 +201,16 @@ class Listings:
         except (OSError, msgspec.DecodeError):
             return None
         return _read(repo, said) if said.get("sha") == commit else None
+
+
+def _raise_for_status(answer: Response, url: str, body: bytes) -> None:
+    """As `huggingface_hub` does it: by what the hub says is wrong."""
+    import httpx2
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+    said = {k: v for k, v in answer.headers.items() if k.lower().startswith("x-error-")}
+    request = httpx2.Request("GET", url)
+    hf_raise_for_status(httpx2.Response(answer.status, headers=said, content=body, request=request))
 
 
 def _decoded(body: bytes) -> Any:

@@ -9,11 +9,12 @@ from typing import Any
 
 import huggingface_hub as hub
 from huggingface_hub import constants
-from huggingface_hub.utils import tqdm as hub_bar  # type: ignore[attr-defined]
 
 from catalog.errors import AccessError, StorageError
+from hub_client.network import Http
 from hub_client.progress import Progress
 from hub_client.sources.hf_errors import RepoFile, explained, file_url
+from hub_client.sources.hf_listing import headers_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def by_xet(
     token: str | None,
     cache: Path,
     progress: Progress,
+    http: Http,
 ) -> None:
     """Bring one file at a commit into the cache, if its hub offers Xet; it is not yet verified.
 
@@ -36,20 +38,18 @@ def by_xet(
     """
     if size_bytes < _XET_BYTES or not _has_xet():
         return
-    asked = token or False
     try:
+        said = http.head(file_url(endpoint, file), private=headers_of(token))
+        if constants.HUGGINGFACE_HEADER_X_XET_HASH not in said.headers:
+            return
         with explained(file):
-            url = file_url(endpoint, file)
-            said = hub.get_hf_file_metadata(url, token=asked, endpoint=endpoint)
-            if said.xet_file_data is None:
-                return
             hub.hf_hub_download(
                 file.repo,
                 file.path,
                 revision=file.revision,
                 cache_dir=cache,
                 endpoint=endpoint,
-                token=asked,
+                token=token or False,
                 tqdm_class=_bar(progress, file.path),
             )
     except (StorageError, AccessError):
@@ -64,6 +64,7 @@ def _has_xet() -> bool:
 
 def _bar(progress: Progress, label: str) -> type[Any]:
     """A class in the place of `huggingface_hub`'s progress bar: it tells us, and shows nothing."""
+    from huggingface_hub.utils import tqdm as hub_bar  # type: ignore[attr-defined]
 
     class Bar(hub_bar):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
