@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from catalog.errors import NetworkError, TlhubError
 
@@ -226,7 +226,7 @@ class Connections:
 
     def _open(self, url: str, proxy: str | None) -> http.client.HTTPConnection:
         parts = urlsplit(url)
-        there = parts if proxy is None else urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        there = parts if proxy is None else _proxy_parts(proxy)
         host, port = there.hostname or "", there.port or _PORTS.get(there.scheme, 80)
         within = there is not parts and parts.scheme == there.scheme == "https"  # TLS in TLS
         if there.scheme not in _PORTS or within:
@@ -327,11 +327,26 @@ def _proxy_of(scheme: str, netloc: str) -> str | None:
     proxy = proxies.get(scheme) or proxies.get("all")
     if not proxy or urllib.request.proxy_bypass(netloc.rpartition("@")[2]):
         return None
+    _proxy_parts(proxy)  # what is no address is said at once
     return str(proxy)
 
 
+def _proxy_parts(proxy: str) -> SplitResult:
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise NetworkError(
+            f"the proxy {proxy.rpartition('@')[2]!r} is no address",
+            hint="look at HTTPS_PROXY, HTTP_PROXY and ALL_PROXY: http://host:port",
+        )
+    return parts
+
+
 def _proxy_authorization(proxy: str) -> dict[str, str]:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    parts = _proxy_parts(proxy)
     if parts.username is None:
         return {}
     user, password = unquote(parts.username), unquote(parts.password or "")

@@ -167,6 +167,14 @@ def test_http_goes_through_the_proxy_by_whole_addresses(proxy, monkeypatch):
     assert authorization == "Basic bWU6c2VjcmV0"
 
 
+@pytest.mark.parametrize("proxy", ["http://:3128", "[::", "host:port", "http://me:secret@:1"])
+def test_a_proxy_that_is_no_address_is_said(proxy, monkeypatch):
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(NetworkError, match="is no address") as caught:
+        body_by(None, "https://weights.example/a")
+    assert "secret" not in caught.value.message
+
+
 @pytest.mark.parametrize("url", ["socks5://127.0.0.1:1", "https://127.0.0.1:1"])
 def test_a_proxy_that_cannot_be_used_is_named(url, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", url)
