@@ -14,14 +14,16 @@ from converters.images import as_rgb, read_image
 from converters.runtime import OnnxModel
 from converters.session import run
 
-Photo = NDArray[np.uint8] | Image.Image | str | Path
+Photo = NDArray[np.uint8] | Image.Image | str | Path | bytes
 
 # So many photos, and so many pixels of them, are decoded at a time.
 _BATCH, _BATCH_PIXELS = 16, 32_000_000
 
 
 class ImageModel(OnnxModel[Photo]):
-    """A model of images: a path, a PIL image or an array uint8 (H, W, 3) RGB, of any size.
+    """A model of images of any size: paths, bytes of files, PIL images or arrays.
+
+    An array is uint8 (H, W, 3) RGB.
 
     Where one cannot be read, its methods raise `DataError`; where there is none at a path,
     `NotFoundError`.
@@ -29,7 +31,7 @@ class ImageModel(OnnxModel[Photo]):
 
     @staticmethod
     def _is_one(given: Photo | Sequence[Photo]) -> bool:
-        return isinstance(given, (np.ndarray, Image.Image, str, Path))
+        return isinstance(given, (np.ndarray, Image.Image, str, Path, bytes))
 
     def rows(self, given: Sequence[Photo], output: str) -> list[NDArray[np.float32]]:
         """One output for each image; images of one size that lie near go through together."""
@@ -52,7 +54,7 @@ class ImageModel(OnnxModel[Photo]):
 
 
 def _decode(image: Photo) -> NDArray[np.uint8]:
-    return read_image(image) if isinstance(image, (str, Path)) else as_rgb(image)
+    return read_image(image) if isinstance(image, (str, Path, bytes)) else as_rgb(image)
 
 
 def _batches(images: Iterable[Photo]) -> Iterator[list[NDArray[np.uint8]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,20 +24,21 @@ MAX_ASPECT = 100  # a 1 x 100,000 strip would be resized to 256 x 25,600,000
 RGB = NDArray[np.uint8]
 
 
-def read_image(path: Path | str) -> RGB:
-    """The image at ``path`` as uint8 (H, W, 3) RGB in 0..255.
+def read_image(image: Path | str | bytes, name: str | None = None) -> RGB:
+    """The image at a path, or in the bytes of a file, as uint8 (H, W, 3) RGB in 0..255.
 
     EXIF orientation is applied and transparency laid over white; palettes, CMYK, gray and 16 bits
-    become 8-bit RGB; of several frames the first is taken.
+    become 8-bit RGB; of several frames the first is taken. Errors call it ``name``.
 
     Raises:
         NotFoundError: there is no such file.
         DataError: it is no image of a known format, is truncated, or is absurdly large or long.
     """
-    path = Path(path)
-    with _decoding(str(path)), Image.open(path, formats=FORMATS) as image:
-        _check_size(image.width, image.height, str(path))
-        return _rgb(image, str(path))
+    source = io.BytesIO(image) if isinstance(image, bytes) else Path(image)
+    name = name or ("the image" if isinstance(image, bytes) else str(source))
+    with _decoding(name), Image.open(source, formats=FORMATS) as opened:
+        _check_size(opened.width, opened.height, name)
+        return _rgb(opened, name)
 
 
 def as_rgb(image: RGB | Image.Image, name: str = "the image") -> RGB:

@@ -16,7 +16,7 @@ from converters.folder import Parity
 from converters.image_model import ImageModel
 from converters.interface import PROBABILITIES
 from converters.session import Device
-from finetuning.data import Photo, Skipped
+from finetuning.data.dataset import Example, Skipped
 from finetuning.heads import Labels, fit
 
 SCHEMA_VERSION = 1
@@ -109,7 +109,7 @@ def accuracy(predicted: Labels, true: Labels) -> float:
 
 def probabilities(
     file: Path,
-    photos: Sequence[Photo],
+    photos: Sequence[Example],
     classes: Sequence[str],
     *,
     device: Device,
@@ -120,8 +120,8 @@ def probabilities(
     column = {label: n for n, label in enumerate(classes)}
     table = np.zeros((len(photos), len(column)))
     for start in range(0, len(photos), _PREDICT):
-        paths = [photo.path for photo in photos[start : start + _PREDICT]]
-        for row, predictions in enumerate(model.predict(paths, top=len(column)), start):
+        files = [photo.data() for photo in photos[start : start + _PREDICT]]
+        for row, predictions in enumerate(model.predict(files, top=len(column)), start):
             for prediction in predictions:
                 table[row, column[prediction.label]] = prediction.score
         progress(f"measured {min(start + _PREDICT, len(photos))} of {len(photos)} images")

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from catalog.disk import replacing, writing
 from catalog.errors import DataError, NotFoundError, TlhubError
-from converters.images import read_image
-from finetuning.data import Photo, Skipped
+from finetuning.data.dataset import Example, Skipped
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Features:
     unreadable: list[Skipped] = field(default_factory=list)
     extracted: dict[str, int] = field(default_factory=dict)  # extractor -> images not in the cache
 
-    def of(self, name: str, photos: Sequence[Photo]) -> NDArray[np.float32]:
+    def of(self, name: str, photos: Sequence[Example]) -> NDArray[np.float32]:
         """The features float32 (N, D) of photos that could be read.
 
         Raises:
@@ -59,7 +58,7 @@ class Features:
         for photo in photos:
             if photo.sha256 not in self.arrays[name]:
                 raise DataError(
-                    f"{photo.path} could be read at first and then no longer",
+                    f"{photo.name} could be read at first and then no longer",
                     hint="leave the data folder as it is while this runs",
                 )
         return np.stack([self.arrays[name][photo.sha256] for photo in photos])
@@ -71,7 +70,7 @@ def key_of(*parts: str) -> str:
 
 
 def extract(
-    photos: Sequence[Photo],
+    photos: Sequence[Example],
     extractors: Mapping[str, Extractor],
     cache: Path,
     progress: Callable[[str], None],
@@ -90,9 +89,9 @@ def extract(
             missing = [name for name, store in stores.items() if photo.sha256 not in store.known]
             if missing:
                 try:
-                    image = read_image(photo.path)
+                    image = photo.image()
                 except (DataError, NotFoundError) as error:
-                    features.unreadable.append(Skipped(photo.name, _reason(error, photo.path)))
+                    features.unreadable.append(Skipped(photo.name, _reason(error, photo)))
                     continue
                 for name in missing:
                     if name not in opened:
@@ -142,6 +141,6 @@ class _Store:
         self._new.clear()
 
 
-def _reason(error: TlhubError, path: Path) -> str:
-    """Why, without the path, which is said already."""
-    return error.message.removeprefix(f"{path} ")
+def _reason(error: TlhubError, photo: Example) -> str:
+    """Why, without the name, which is said already."""
+    return error.message.removeprefix(f"{photo.name} ").removeprefix(f"{photo.content} ")

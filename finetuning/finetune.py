@@ -31,7 +31,9 @@ from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolde
 from converters.preprocess import description
 from converters.session import Device
 from finetuning import baselines, card, evaluation, graph, heads, report
-from finetuning.data import Dataset, Photo, Split, printable, read_folder, split
+from finetuning.data.dataset import Dataset, Example, printable
+from finetuning.data.reading import read
+from finetuning.data.splits import Split, split
 from finetuning.evaluation import Metrics, SplitFiles, accuracy
 from finetuning.features import Features, extract
 from finetuning.framing import Framing, framings
@@ -57,8 +59,8 @@ def finetune(
 ) -> ModelFolder:
     """The run folder at ``out``: ``model`` with a new head for the classes of ``data``.
 
-    ``data`` is a folder of class folders (`finetuning.data`), ``cache`` where features are kept
-    between runs, ``command`` what the user typed, for the record. After a failure, kill -9
+    ``data`` is what `finetuning.data.reading` reads, ``cache`` where features are kept between
+    runs, ``command`` what the user typed, for the record. After a failure, kill -9
     included, ``out`` is what it was before. On one machine and device the same data and seed give
     the same weights.
 
@@ -77,12 +79,12 @@ def finetune(
         ways = framings(model, device)
 
         with clock("reading", f"reading {data}"):
-            dataset = read_folder(data)
+            dataset = _of_image_classes(read(data))
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
-        with clock("features", f"features of {len(dataset.photos)} images"):
+        with clock("features", f"features of {len(dataset.examples)} images"):
             extractors = {way.name: way.extractor for way in ways}
             extractors["pixels"] = baselines.pixels()
-            found = extract(dataset.photos, extractors, cache, progress)
+            found = extract(dataset.examples, extractors, cache, progress)
             dataset = dataset.without(found.unreadable)
         sides = split(dataset, seed=seed, test_fraction=test_fraction)
         train, test = _Part.of(dataset, sides.train), _Part.of(dataset, sides.test)
@@ -150,13 +152,13 @@ def finetune(
 class _Part:
     """One side of the split."""
 
-    def __init__(self, photos: Sequence[Photo]) -> None:
+    def __init__(self, photos: Sequence[Example]) -> None:
         self.photos = photos
-        self.labels: Labels = np.array([photo.label for photo in photos], np.int64)
+        self.labels: Labels = np.array([photo.target for photo in photos], np.int64)
 
     @classmethod
     def of(cls, dataset: Dataset, indices: Sequence[int]) -> _Part:
-        return cls([dataset.photos[n] for n in indices])
+        return cls([dataset.examples[n] for n in indices])
 
 
 class _Clock:
@@ -183,6 +185,17 @@ def _check_place(model: ModelFolder, data: Path, out: Path) -> None:
         )
     if base.is_relative_to(place):
         raise UsageError(f"the run {out} would replace the model it starts from")
+
+
+def _of_image_classes(dataset: Dataset) -> Dataset:
+    """The data, where this recipe can learn from them."""
+    if (dataset.kind, dataset.modality) != ("classification", "image"):
+        raise UsageError(
+            f"{dataset.root} is data for {dataset.kind} of {dataset.modality}s, and only images "
+            "with one class each can be learned from yet",
+            hint="`tlhub data check` reads them all the same",
+        )
+    return dataset
 
 
 def _choose(
@@ -289,8 +302,8 @@ def _split_files(dataset: Dataset, sides: Split, test_fraction: float) -> SplitF
     return SplitFiles(
         given=sides.given,
         test_fraction=None if sides.given else test_fraction,
-        train=tuple(dataset.photos[n].name for n in sides.train),
-        test=tuple(dataset.photos[n].name for n in sides.test),
+        train=tuple(dataset.examples[n].name for n in sides.train),
+        test=tuple(dataset.examples[n].name for n in sides.test),
     )
 
 
@@ -309,7 +322,7 @@ def _manifest(record: ModelRecord, dataset: Dataset, metrics: Metrics, parity: P
         "data": {
             "folder": printable(str(dataset.root)),
             "classes": len(dataset.classes),
-            "images": len(dataset.photos),
+            "images": len(dataset.examples),
             "skipped": len(dataset.skipped),
         },
         "seed": metrics.seed,

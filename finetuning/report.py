@@ -14,9 +14,8 @@ import jinja2
 from PIL import Image
 
 from converters.folder import Manifest
-from converters.images import read_image
 from finetuning import card
-from finetuning.data import Dataset, printable
+from finetuning.data.dataset import Dataset, Example, printable
 from finetuning.evaluation import BASELINES, CurvePoint, Metrics
 
 _MISTAKES = 12
@@ -54,7 +53,7 @@ def environment() -> jinja2.Environment:
 
 def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dataset) -> None:
     """The report of the run at ``out``, with its worst mistakes as small pictures inside."""
-    paths = {photo.name: photo.path for photo in data.photos}
+    photos = {photo.name: photo for photo in data.examples}
     beside = {name: value for name, value in metrics.baselines.items() if value is not None}
     best = max(beside, key=lambda name: beside[name])
     html = (
@@ -72,7 +71,7 @@ def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dat
             curve=curve(metrics.learning_curve),
             matrix=len(metrics.classes) <= _MATRIX,
             confusions=confusions(metrics)[:_PAIRS],
-            mistakes=[(item, picture(paths[item.file])) for item in metrics.mistakes[:_MISTAKES]],
+            mistakes=[(item, picture(photos[item.file])) for item in metrics.mistakes[:_MISTAKES]],
             skipped=skipped(metrics),
             usage=card.usage(printable(str(out))),
             license=card.license_name(manifest.record.license),
@@ -130,9 +129,9 @@ def skipped(metrics: Metrics) -> list[tuple[str, int, list[str]]]:
     return [(reason, count, names[reason]) for reason, count in counts.most_common()]
 
 
-def picture(path: Path) -> str:
+def picture(photo: Example) -> str:
     """A small JPEG of an image as a data URI."""
-    image = Image.fromarray(read_image(path))
+    image = Image.fromarray(photo.image())
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)

@@ -285,11 +285,11 @@ def finetune(
         DataError: the data cannot be used as they are.
         UsageError: ``out`` exists and ``force`` was not asked for.
     """
-    from finetuning.data import check_folder
+    from finetuning.data.reading import check_place
     from finetuning.finetune import finetune as run
 
     settings = settings or Settings.load()
-    check_folder(Path(data))  # before minutes of work on the model
+    check_place(Path(data))  # before minutes of work on the model
     _use(settings.features, settings)
     return run(
         converted(str(model), settings, progress),

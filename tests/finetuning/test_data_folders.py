@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import DataError, UsageError
-from finetuning.data import Skipped, check_folder, read_folder, split
+from catalog.errors import DataError, NotFoundError, UsageError
+from finetuning.data.dataset import Skipped
+from finetuning.data.folders import check_folder, read_folder
+from finetuning.data.splits import split
 
 
 def put(root: Path, *names: str) -> Path:
@@ -20,7 +22,7 @@ def put(root: Path, *names: str) -> Path:
 
 
 def names(root: Path, indices: tuple[int, ...]) -> list[str]:
-    photos = read_folder(root).photos
+    photos = read_folder(root).examples
     return [photos[n].name for n in indices]
 
 
@@ -30,7 +32,7 @@ def test_classes_are_folders_and_what_is_left_out_is_named(tmp_path: Path) -> No
     (tmp_path / "a" / "pipe.png").symlink_to("/nowhere")
     data = read_folder(tmp_path)
     assert data.classes == ("a", "b")
-    assert [(photo.name, photo.label) for photo in data.photos] == [
+    assert [(photo.name, photo.target) for photo in data.examples] == [
         ("a/1.webp", 0),
         ("b/1.JPG", 1),
         ("b/deep/er/2.png", 1),
@@ -86,7 +88,7 @@ def test_file_names_that_are_no_utf8_can_be_written_down(tmp_path: Path) -> None
     put(tmp_path, "a/1.png", "b/1.png")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/a/\xff.png")).write_text("x")
     data = read_folder(tmp_path)
-    assert [photo.name for photo in data.photos] == ["a/1.png", "a/\\udcff.png", "b/1.png"]
+    assert [photo.name for photo in data.examples] == ["a/1.png", "a/\\udcff.png", "b/1.png"]
 
 
 def test_the_split_is_stratified_and_every_image_is_on_one_side(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_the_split_is_stratified_and_every_image_is_on_one_side(tmp_path: Path) 
     data = read_folder(tmp_path)
     sides = split(data, seed=0, test_fraction=0.25)
     assert sorted(sides.train + sides.test) == list(range(43))
-    held = [data.photos[n].label for n in sides.test]
+    held = [data.examples[n].target for n in sides.test]
     assert (held.count(0), held.count(1)) == (10, 1)
     assert sides == split(data, seed=0, test_fraction=0.25)
     assert sides != split(data, seed=1, test_fraction=0.25)
@@ -115,7 +117,9 @@ def test_copies_of_an_image_stay_together(tmp_path: Path) -> None:
     data = read_folder(tmp_path)
     for seed in range(5):
         sides = split(data, seed=seed, test_fraction=0.25)
-        train, test = ({data.photos[n].sha256 for n in side} for side in (sides.train, sides.test))
+        train, test = (
+            {data.examples[n].sha256 for n in side} for side in (sides.train, sides.test)
+        )
         assert not train & test
 
 
@@ -137,7 +141,7 @@ def test_an_image_in_two_classes_is_left_out_of_both(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "a/2.png", "b/1.png")
     shutil.copy(tmp_path / "a/1.png", tmp_path / "b/other.png")
     data = read_folder(tmp_path)
-    assert [photo.name for photo in data.photos] == ["a/2.png", "b/1.png"]
+    assert [photo.name for photo in data.examples] == ["a/2.png", "b/1.png"]
     assert [item.name for item in data.skipped] == ["a/1.png", "b/other.png"]
 
 
@@ -170,9 +174,22 @@ def test_a_few_unreadable_images_are_left_out_and_many_are_refused(tmp_path: Pat
     put(tmp_path, *(f"a/{n}.png" for n in range(8)), "b/1.png", "b/2.png")
     data = read_folder(tmp_path)
     broken = [Skipped(f"a/{n}.png", "is cut short") for n in range(8)]
-    assert len(data.without(broken[:1]).photos) == 9
+    assert len(data.without(broken[:1]).examples) == 9
     assert data.without(broken[:1]).skipped == (broken[0],)
     with pytest.raises(DataError, match=r"3 of 10 images .* cannot be read: a/0.png"):
         data.without(broken[:3])
     with pytest.raises(DataError, match="no image of class 'b' can be read"):
         data.without([Skipped("b/1.png", ""), Skipped("b/2.png", "")])
+
+
+def test_an_image_that_changes_after_it_was_read_is_not_taken_for_what_it_was(
+    tmp_path: Path,
+) -> None:
+    data = read_folder(put(tmp_path, "a/1.png", "b/1.png"))
+    assert data.examples[0].data() == b"a/1.png"
+    put(tmp_path, "a/1.png").joinpath("a/1.png").write_text("another")
+    with pytest.raises(DataError, match=r"a/1\.png has changed since"):
+        data.examples[0].image()
+    (tmp_path / "a/1.png").unlink()
+    with pytest.raises(NotFoundError, match="there is no file"):
+        data.examples[0].image()

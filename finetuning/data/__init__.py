@@ -1,0 +1,1 @@
+"""Labelled data in the forms they come in: read, checked, and split."""
