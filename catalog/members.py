@@ -56,8 +56,12 @@ class Member:
         return cls(info.name, "file" if plain else "device", info.size)
 
 
-def check(members: Iterable[Member], label: str, archive_bytes: int) -> None:
+def check(
+    members: Iterable[Member], label: str, archive_bytes: int, most: int = MOST_MEMBERS
+) -> None:
     """Look an archive over; ``archive_bytes`` is the size of the archive file itself.
+
+    Of members it has ``most`` at most.
 
     Raises:
         UnsafeError: a member leaves the folder, is a link, a device or encrypted, stands twice
@@ -67,8 +71,8 @@ def check(members: Iterable[Member], label: str, archive_bytes: int) -> None:
     seen: dict[str, Member] = {}
     total = 0
     for member in members:
-        if len(seen) >= MOST_MEMBERS:
-            raise UnsafeError(f"{label} has over {MOST_MEMBERS} members")
+        if len(seen) >= most:
+            raise UnsafeError(f"{label} has over {most} members")
         fault = _fault(member)
         if fault is not None:
             raise UnsafeError(f"{label} holds {member.name!r}, which {fault}")

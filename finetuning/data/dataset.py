@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,7 +23,7 @@ MAX_UNREADABLE = 0.25  # a larger share is a mistake in the data, not an acciden
 MAX_FILE_BYTES = 1 << 30  # of an encoded image
 
 
-class Stored(Protocol):
+class Stored(Hashable, Protocol):
     """The bytes of an image inside an archive or a table."""
 
     def read(self) -> bytes:
@@ -66,7 +66,7 @@ class Example:
         if isinstance(self.content, str):
             data = self.content.encode()
         elif isinstance(self.content, Path):
-            data = _bytes_of(self.content)
+            data = bytes_of(self.content)
         else:
             data = self.content.read()
         if hashlib.sha256(data).hexdigest() != self.sha256:
@@ -104,6 +104,7 @@ class Dataset:
     classes: tuple[str, ...]  # what targets index; for regression none
     examples: tuple[Example, ...]
     skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...] = ()  # what was guessed about them
 
     def without(self, unreadable: Collection[Skipped]) -> Dataset:
         """The same without the examples that could not be read.
@@ -124,7 +125,7 @@ class Dataset:
             _log.warning("left out %s: %s", item.name, item.reason)
         gone = {item.name for item in unreadable}
         examples = tuple(example for example in self.examples if example.name not in gone)
-        left = {label for example in examples for label in labels(example.target)}
+        left = {label for example in examples for label in classes_of(example.target)}
         for label, name in enumerate(self.classes):
             if label not in left:
                 raise DataError(
@@ -134,7 +135,7 @@ class Dataset:
         return replace(self, examples=examples, skipped=(*self.skipped, *unreadable))
 
 
-def labels(target: Target) -> tuple[int, ...]:
+def classes_of(target: Target) -> tuple[int, ...]:
     """The classes that a target names; none for a number."""
     if isinstance(target, tuple):
         return target
@@ -152,7 +153,13 @@ def some(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        NotFoundError: it is gone.
+        DataError: it cannot be read, or is too large to be an image.
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)

@@ -1,207 +1,146 @@
-"""A folder of labelled images: one folder is one class.
+"""Folders of labelled images or texts: one folder is one class.
 
-Folders inside a class are only for keeping order. Where the folder has `train/` with `test/` or
-`val/` beside it, those are the split. Everything that is left out is kept by name with its reason,
-so that a report can say so.
+Folders inside a class are only for keeping order. Where there is `train/` with `test/` or `val/`
+beside it, those are the split. Everything that is left out is kept by name with its reason, so
+that a report can say so.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterable
 
-from catalog.errors import DataError
-from converters.folder import sha256_of
+from catalog.errors import DataError, TlhubError
 from converters.images import SUFFIXES
-from finetuning.data.dataset import Dataset, Example, Part, Skipped, printable, some
+from finetuning.data import texts
+from finetuning.data.assemble import Found, Raw
+from finetuning.data.dataset import Modality, Part, Skipped, printable, some
+from finetuning.data.files import Content, Files, read_bytes, suffix
+from finetuning.data.labels import check_name
 
-_log = logging.getLogger(__name__)
+_TRAIN, _VALIDATION = {"train", "training"}, {"val", "valid", "validation", "dev"}
 
-
-def check_folder(root: Path) -> None:
-    """Raise early what `read_folder` would: no file is opened, so that it takes no time.
-
-    Raises:
-        DataError: there is no such folder, it holds fewer than two classes, a class is empty or
-            its name cannot be a label, or `train/` and `test/` do not have the same classes.
-    """
-    with _reading(root):
-        _classes(root, _listing(root, []))
+_Classes = dict[tuple[Part | None, str], dict[str, Content]]
 
 
-def read_folder(root: Path) -> Dataset:
-    """The labelled images under ``root``, every file hashed, none decoded yet.
-
-    An image that lies byte for byte in two classes is left out, for nobody can say which is
-    right; one that lies in `train/` and in `test/` is left out of training.
+def check(files: Files) -> None:
+    """Raise early what `read` would: no file is opened, so that it takes no time.
 
     Raises:
-        DataError: there is no such folder, it holds fewer than two classes, a class is empty or
-            its name cannot be a label, or `train/` and `test/` do not have the same classes.
+        DataError: there are fewer than two classes, a class is empty or its name cannot be a
+            label, or `train/` and `test/` do not have the same classes.
     """
-    skipped: list[Skipped] = []
-    with _reading(root):
-        files = _listing(root, skipped)
-        classes = _classes(root, files)
-        examples = [
-            Example(path, _name(path, root), sha256_of(path), classes.index(name), part)
-            for (part, name), images in files.items()
-            for path in images
-        ]
-    held = {name for part, name in files if part == "test"}
-    if held and (missing := set(classes) - held):
-        _log.warning("nothing is held out of these classes: %s", some(sorted(missing)))
-    usable = _without_conflicts(examples, skipped)
-    reasons = Counter(item.reason for item in skipped)
-    for reason, count in reasons.items():
-        names = [item.name for item in skipped if item.reason == reason]
-        _log.warning("left out %d (%s): %s", count, reason, some(names))
-    for label, name in enumerate(classes):
-        if not any(example.target == label for example in usable):
-            raise DataError(
-                f"every image of class {name!r} lies in another class or in the test part as well",
-                hint="delete the copies that do not belong there",
-            )
-    return Dataset(root, "classification", "image", classes, tuple(usable), tuple(skipped))
+    _classes(files, _modality(files), [])
 
 
-@contextmanager
-def _reading(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or root} cannot be read: {error.strerror}",
-            hint="check who may read it",
-        ) from error
+def read(files: Files) -> Found:
+    """The images or texts of the class folders.
+
+    Raises:
+        DataError: as `check`.
+    """
+    skipped = list(files.skipped)
+    modality = _modality(files)
+    classes = _classes(files, modality, skipped)
+    raws, notes = [], []
+    for (part, label), members in classes.items():
+        for name, content in members.items():
+            shown = printable(name)
+            if modality == "image":
+                raws.append(Raw(shown, content, label, part))
+                continue
+            try:
+                text, encoding = texts.decode(read_bytes(content), shown)
+            except TlhubError as error:
+                skipped.append(Skipped(shown, error.message.removeprefix(f"{shown} ")))
+                continue
+            if encoding != "utf-8":
+                notes.append(f"{shown} is not UTF-8 and was read as {encoding}")
+            raws.append(Raw(shown, text, label, part))
+    return Found(files.root, modality, raws, skipped, notes)
 
 
-def _listing(root: Path, skipped: list[Skipped]) -> dict[tuple[Part | None, str], list[Path]]:
-    """The image files of each part and class."""
-    if not root.is_dir():
-        seen = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"the data folder {root} {seen}", hint="give a folder of class folders")
-    files: dict[tuple[Part | None, str], list[Path]] = defaultdict(list)
-    for folder, part in _parts(root, skipped):
-        for name, images in _class_folders(folder, root, skipped):
-            files[part, name] += images
-    return files
+def parts_of(names: Iterable[str]) -> dict[str, Part]:
+    """Which of these names stand for parts of the data, where they do.
 
-
-def _parts(root: Path, skipped: list[Skipped]) -> list[tuple[Path, Part | None]]:
-    """The folders that hold class folders, with the part each stands for."""
-    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not _hidden(path)]
-    names = {path.name.lower() for path in folders}
-    # With no `test/`, `val/` is what is held out; with one, it is more to learn from.
-    held = {"test"} & names or {"val", "valid", "validation"} & names
-    if not (held and "train" in names):
-        return [(root, None)]
-    parts: list[tuple[Path, Part | None]] = []
-    for path in sorted(root.iterdir()):
-        name = path.name.lower()
-        if path in folders and name in held:
-            parts.append((path, "test"))
-        elif path in folders and name in {"train", "val", "valid", "validation"}:
-            parts.append((path, "train"))
-        else:
-            skipped.append(Skipped(_name(path, root), "not in train/, val/ or test/"))
+    With no `test`, `val` is what is held out; with one, it is more to learn from.
+    """
+    known = {name: name.lower() for name in names}
+    held = {"test"} & set(known.values()) or _VALIDATION & set(known.values())
+    if not held or not _TRAIN & set(known.values()):
+        return {}
+    parts: dict[str, Part] = {}
+    for name, lower in known.items():
+        if lower in held:
+            parts[name] = "test"
+        elif lower in _TRAIN | _VALIDATION:
+            parts[name] = "train"
     return parts
 
 
-def _class_folders(
-    folder: Path, root: Path, skipped: list[Skipped]
-) -> Iterator[tuple[str, list[Path]]]:
-    for path in sorted(folder.iterdir()):
-        if _hidden(path):
-            skipped.append(Skipped(_name(path, root), "hidden"))
-        elif not path.is_dir():
-            skipped.append(Skipped(_name(path, root), "not in a class folder"))
+def _modality(files: Files) -> Modality:
+    endings = {suffix(name) for name in files.found if "/" in name}
+    return "text" if endings & texts.SUFFIXES and not endings & SUFFIXES else "image"
+
+
+def _classes(files: Files, modality: Modality, skipped: list[Skipped]) -> _Classes:
+    """The files of each part and class."""
+    parts = parts_of(files.top()[0])
+    endings = SUFFIXES if modality == "image" else texts.SUFFIXES
+    found: _Classes = defaultdict(dict)
+    for name in files.folders:
+        place = _place(name + "/", parts)
+        if place is not None and place[1]:
+            found[place[0], place[1]] = {}
+    left_out: dict[str, str] = {}
+    for name, content in files.found.items():
+        place = _place(name, parts)
+        if place is None:
+            left_out[name.split("/", 1)[0]] = "not in train/, val/ or test/"
+        elif not place[1]:
+            left_out[name] = "not in a class folder"
+        elif suffix(name) not in endings:
+            word = "an image" if modality == "image" else "a text"
+            left_out[name] = f"not {word} by its name"
+            found.setdefault(place, {})
         else:
-            _check_name(path.name)
-            images = list(_images(path, root, skipped))
-            if not images:
-                raise DataError(
-                    f"the class folder {path} holds no images",
-                    hint=f"add images ({' '.join(sorted(SUFFIXES))}) or delete the folder",
-                )
-            yield path.name, images
+            found[place][name] = content
+    skipped += [Skipped(printable(name), reason) for name, reason in left_out.items()]
+    _refuse(files, found, modality)
+    return dict(sorted(found.items(), key=lambda item: (item[0][0] or "", item[0][1])))
 
 
-def _classes(root: Path, files: Iterable[tuple[Part | None, str]]) -> tuple[str, ...]:
-    learned = {name for part, name in files if part != "test"}
-    held = {name for part, name in files if part == "test"}
+def _place(name: str, parts: dict[str, Part]) -> tuple[Part | None, str] | None:
+    """The part and the class a file lies in; the class is empty where it lies in none."""
+    pieces = name.split("/")
+    part = None
+    if parts:
+        if pieces[0] not in parts:
+            return None
+        part = parts[pieces.pop(0)]
+    return part, pieces[0] if len(pieces) > 1 else ""
+
+
+def _refuse(files: Files, found: _Classes, modality: Modality) -> None:
+    for (_, name), members in found.items():
+        check_name(name)
+        if not members:
+            endings = " ".join(sorted(SUFFIXES | texts.SUFFIXES))
+            raise DataError(
+                f"the class folder {name!r} in {files.root} holds no {modality}s",
+                hint=f"add some ({endings}) or delete the folder",
+            )
+    learned = {name for part, name in found if part != "test"}
+    held = {name for part, name in found if part == "test"}
     if unknown := held - learned:
         raise DataError(
-            f"{root} has classes to test that nothing can be learned of: {some(sorted(unknown))}",
+            f"{files.root} has classes to test that nothing can be learned of: "
+            f"{some(sorted(unknown))}",
             hint="add them to train/, or delete them from the test part",
         )
     if len(learned) < 2:
         seen = f"only one class folder, {learned.pop()!r}" if learned else "no class folders"
         raise DataError(
-            f"{root} has {seen}; at least two classes are needed",
-            hint="make one folder for each class, with its images inside",
+            f"{files.root} has {seen}; at least two classes are needed",
+            hint="make one folder for each class, with its images or texts inside",
         )
-    return tuple(sorted(learned))
-
-
-def _check_name(name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"the class folder name {name!r} is not valid UTF-8", hint="rename the folder"
-        ) from None
-    if name.splitlines() != [name] or not name.strip():
-        raise DataError(
-            f"the class folder name {name!r} has a line break in it or is blank",
-            hint="rename the folder",
-        )
-
-
-def _images(folder: Path, root: Path, skipped: list[Skipped]) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not _hidden(Path(name)))
-        for name in sorted(files):
-            path = Path(place, name)
-            if _hidden(path):
-                skipped.append(Skipped(_name(path, root), "hidden"))
-            elif path.suffix.lower() not in SUFFIXES:
-                skipped.append(Skipped(_name(path, root), "not an image by its name"))
-            elif not path.is_file():
-                skipped.append(Skipped(_name(path, root), "not a regular file"))
-            else:
-                yield path
-
-
-def _without_conflicts(examples: Sequence[Example], skipped: list[Skipped]) -> list[Example]:
-    copies: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        copies[example.sha256].append(example)
-    usable: list[Example] = []
-    for example in examples:
-        others = copies[example.sha256]
-        clash = next((other for other in others if other.target != example.target), None)
-        leak = next((other for other in others if other.part == "test"), None)
-        if clash:
-            skipped.append(Skipped(example.name, f"same bytes in another class: {clash.name}"))
-        elif leak and example.part == "train":
-            skipped.append(Skipped(example.name, f"same bytes held out: {leak.name}"))
-        else:
-            usable.append(example)
-    return usable
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == "__MACOSX"
-
-
-def _name(path: Path, root: Path) -> str:
-    return printable(path.relative_to(root).as_posix())
-
-
-def _raise(error: OSError) -> None:
-    raise error

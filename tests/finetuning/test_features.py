@@ -12,7 +12,7 @@ from PIL import Image
 
 from converters import session
 from converters.folder import ModelFolder
-from finetuning.data.folders import read_folder
+from finetuning.data.reading import read
 from finetuning.features import Extractor, Features, extract
 from finetuning.framing import framings
 
@@ -37,7 +37,7 @@ class Counting:
 
 def run(counting: Counting, data: Path, cache: Path) -> Features:
     extractor = Extractor("key", counting.open)
-    return extract(read_folder(data).examples, {"mean": extractor}, cache, lambda _: None)
+    return extract(read(data).examples, {"mean": extractor}, cache, lambda _: None)
 
 
 def test_a_second_run_extracts_nothing_and_a_changed_image_alone(
@@ -45,7 +45,7 @@ def test_a_second_run_extracts_nothing_and_a_changed_image_alone(
 ) -> None:
     data, cache = make_data({"a": 5, "b": 5}), tmp_path / "cache"
     first, second, third = Counting(), Counting(), Counting()
-    photos = read_folder(data).examples
+    photos = read(data).examples
     before = run(first, data, cache).of("mean", photos)
     assert first.images == 10
     np.testing.assert_array_equal(run(second, data, cache).of("mean", photos), before)

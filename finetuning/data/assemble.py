@@ -1,0 +1,172 @@
+"""What a reader found to a data set: labels understood, contents hashed, contradictions out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from catalog.errors import DataError, TlhubError
+from converters.folder import sha256_of
+from finetuning.data import labels
+from finetuning.data.dataset import (
+    MAX_UNREADABLE,
+    Dataset,
+    Example,
+    Kind,
+    Modality,
+    Part,
+    Skipped,
+    Stored,
+    classes_of,
+    some,
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One example as a reader finds it; its label may mean anything yet."""
+
+    name: str
+    content: Path | Stored | str
+    label: labels.Label
+    part: Part | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a reader found."""
+
+    root: Path
+    modality: Modality
+    raws: Sequence[Raw]
+    skipped: Sequence[Skipped] = ()
+    notes: Sequence[str] = ()  # what was guessed
+    classes: Sequence[str] = ()  # the names of classes that labels are the numbers of
+
+
+def assemble(found: Found, kind: Kind | None) -> Dataset:
+    """The data set, every example hashed.
+
+    An example that lies byte for byte in two classes is left out, for nobody can say which is
+    right; one that is learned from and held out is left out of training.
+
+    Raises:
+        DataError: fewer than two classes are left, one of them has no example to learn from, or
+            most contents cannot be read.
+    """
+    understood = labels.resolve([raw.label for raw in found.raws], kind, found.classes)
+    skipped = list(found.skipped)
+    hashed = _hashed(found, understood, skipped)
+    examples = _without_conflicts(hashed, understood.kind, skipped)
+    notes = (*found.notes, *([understood.note] if understood.note else []))
+    for reason, count in Counter(item.reason for item in skipped).items():
+        names = [item.name for item in skipped if item.reason == reason]
+        _log.warning("left out %d (%s): %s", count, reason, some(names))
+    data = Dataset(
+        found.root,
+        understood.kind,
+        found.modality,
+        understood.classes,
+        tuple(examples),
+        tuple(skipped),
+        notes,
+    )
+    return _checked(data, {e.target for e in hashed} if data.kind == "classification" else set())
+
+
+def _hashed(found: Found, understood: labels.Labels, skipped: list[Skipped]) -> list[Example]:
+    examples = []
+    unreadable: list[Skipped] = []
+    for raw, target in zip(found.raws, understood.targets, strict=True):
+        if target is None:
+            skipped.append(Skipped(raw.name, "has no label"))
+        elif isinstance(raw.content, str) and not raw.content.strip():
+            skipped.append(Skipped(raw.name, "is an empty text"))
+        else:
+            try:
+                digest = _digest(raw.content)
+            except OSError as error:
+                unreadable.append(Skipped(raw.name, f"cannot be read: {error.strerror}"))
+            except TlhubError as error:
+                unreadable.append(Skipped(raw.name, error.message))
+            else:
+                examples.append(Example(raw.content, raw.name, digest, target, raw.part, raw.group))
+    tried = len(examples) + len(unreadable)
+    if len(unreadable) > MAX_UNREADABLE * tried:
+        raise DataError(
+            f"{len(unreadable)} of {tried} {found.modality}s in {found.root} cannot be read: "
+            + some([f"{item.name} ({item.reason})" for item in unreadable]),
+            hint="are the files complete, where the data say they are, and may you read them?",
+        )
+    skipped += unreadable
+    return examples
+
+
+def _digest(content: Path | Stored | str) -> str:
+    if isinstance(content, Path):
+        return sha256_of(content)
+    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content.read()
+    return hashlib.sha256(data).hexdigest()
+
+
+def _without_conflicts(
+    examples: Sequence[Example], kind: Kind, skipped: list[Skipped]
+) -> list[Example]:
+    copies: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        copies[example.sha256].append(example)
+    held = any(example.part == "test" for example in examples)
+    usable: list[Example] = []
+    for example in examples:
+        others = copies[example.sha256] if kind != "regression" else []
+        clash = next((other for other in others if other.target != example.target), None)
+        same = copies[example.sha256] if held and example.part == "train" else []
+        leak = next((other for other in same if other.part == "test"), None)
+        if clash:
+            word = "in another class" if kind == "classification" else "with other labels"
+            skipped.append(Skipped(example.name, f"same bytes {word}: {clash.name}"))
+        elif leak:
+            skipped.append(Skipped(example.name, f"same bytes held out: {leak.name}"))
+        else:
+            usable.append(example)
+    return usable
+
+
+def _checked(data: Dataset, before: set[object]) -> Dataset:
+    """The data set where it can be learned from, classes that are held out alone refused."""
+    if not data.examples:
+        raise DataError(f"{data.root} has no {data.modality} with a label that can be read")
+    if data.kind == "regression":
+        return data
+    if len(data.classes) < 2:
+        raise DataError(
+            f"{data.root} has only one class, {some(data.classes)}; at least two are needed",
+            hint="add examples of another class, or name another label column",
+        )
+    used = Counter(n for e in data.examples for n in classes_of(e.target))
+    learned = Counter(n for e in data.examples if e.part != "test" for n in classes_of(e.target))
+    for n, name in enumerate(data.classes):
+        if not used[n] and n in before:
+            raise DataError(
+                f"every {data.modality} of class {name!r} lies in another class or in the test "
+                "part as well",
+                hint="delete the copies that do not belong there",
+            )
+    gone = [name for n, name in enumerate(data.classes) if not learned[n]]
+    if gone:
+        raise DataError(
+            f"{data.root} has classes that nothing can be learned of: {some(gone)}",
+            hint="add examples of them to the training part, or take them out",
+        )
+    given = {e.part for e in data.examples} - {None}
+    held = {n for e in data.examples if e.part == "test" for n in classes_of(e.target)}
+    if "test" in given and (missing := [c for n, c in enumerate(data.classes) if n not in held]):
+        _log.warning("nothing is held out of these classes: %s", some(missing))
+    return data
