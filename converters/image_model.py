@@ -33,23 +33,25 @@ class ImageModel(OnnxModel[Photo]):
     def _is_one(given: Photo | Sequence[Photo]) -> bool:
         return isinstance(given, (np.ndarray, Image.Image, str, Path, bytes))
 
-    def rows(self, given: Sequence[Photo], output: str) -> list[NDArray[np.float32]]:
-        """One output for each image; images of one size that lie near go through together."""
-        rows: list[NDArray[np.float32]] = []
+    def several(
+        self, given: Sequence[Photo], outputs: Sequence[str]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Several outputs for each; images of one size that lie near go through together."""
+        rows: list[list[NDArray[np.float32]]] = []
         for decoded in _batches(given):
-            found: dict[int, NDArray[np.float32]] = {}
+            found: dict[int, list[NDArray[np.float32]]] = {}
             for shape in dict.fromkeys(image.shape for image in decoded):
                 places = [n for n, image in enumerate(decoded) if image.shape == shape]
-                batch = self._run(np.stack([decoded[n] for n in places]), output)
-                found |= dict(zip(places, batch, strict=True))
+                batch = self._run(np.stack([decoded[n] for n in places]), outputs)
+                found |= dict(zip(places, map(list, zip(*batch, strict=True)), strict=True))
             rows += [found[n] for n in range(len(decoded))]
         return rows
 
-    def _run(self, images: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
-        values: NDArray[Any] = images
+    def _run(self, images: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        values: list[NDArray[Any]] = [images]
         for session in self._sessions:
-            name = output if session is self._sessions[-1] else None
-            values = run(session, name, {session.get_inputs()[0].name: values})
+            wanted = outputs if session is self._sessions[-1] else None
+            values = run(session, wanted, {session.get_inputs()[0].name: values[0]})
         return values
 
 

@@ -162,9 +162,15 @@ class OnnxModel(ABC, Generic[One]):
     def _is_one(given: Any) -> bool:
         """Whether it is one and not a sequence of several."""
 
-    @abstractmethod
     def rows(self, given: Sequence[One], output: str) -> list[NDArray[np.float32]]:
         """One output for each, in their order."""
+        return [row for [row] in self.several(given, [output])]
+
+    @abstractmethod
+    def several(
+        self, given: Sequence[One], outputs: Sequence[str]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Several outputs for each, computed in one pass."""
 
 
 def _names(session: onnxruntime.InferenceSession) -> list[str]:

@@ -187,15 +187,17 @@ def _open(
 
 
 def run(
-    session: onnxruntime.InferenceSession, output: str | None, given: Mapping[str, NDArray[Any]]
-) -> NDArray[Any]:
-    """One output (by default the first) of a session, of what its inputs are given by name.
+    session: onnxruntime.InferenceSession,
+    outputs: Sequence[str] | None,
+    given: Mapping[str, NDArray[Any]],
+) -> list[NDArray[Any]]:
+    """Outputs (by default all) of a session, of what its inputs are given by name.
 
     Raises:
         TlhubError: ONNX Runtime fails, for want of memory for example.
     """
     try:
-        result: NDArray[Any] = session.run([output] if output else None, dict(given))[0]
+        results: list[NDArray[Any]] = session.run(outputs and list(outputs), dict(given))
     except _failures() as error:
         device = session.get_providers()[0].removesuffix("ExecutionProvider")
         lines = str(error).strip().splitlines()
@@ -204,7 +206,7 @@ def run(
             f"ONNX Runtime fails on the {device}, given {values.dtype} {values.shape}: {lines[0]}",
             hint="fewer or smaller inputs, or another --device",
         ) from error
-    return result
+    return results
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -58,17 +58,18 @@ class TextModel(OnnxModel[Text]):
     def _is_one(given: Text | Sequence[Text]) -> bool:
         return isinstance(given, str)  # a tuple may be two texts as well as a pair
 
-    def rows(self, given: Sequence[Text], output: str) -> list[NDArray[np.float32]]:
-        """One output for each text; texts of about one length go through together."""
-        rows: list[NDArray[np.float32]] = []
+    def several(
+        self, given: Sequence[Text], outputs: Sequence[str]
+    ) -> list[list[NDArray[np.float32]]]:
+        """Several outputs for each text; texts of about one length go through together."""
+        rows: list[list[NDArray[np.float32]]] = []
         for start in range(0, len(given), _WINDOW):
             encoded = self._encoded(given[start : start + _WINDOW])
-            found: dict[int, NDArray[np.float32]] = {}
+            found: dict[int, list[NDArray[np.float32]]] = {}
             for places in _batches(encoded):
-                batch = self._run([encoded[n] for n in places], output)
-                found |= dict(
-                    zip(places, self._cut(batch, [encoded[n] for n in places]), strict=True)
-                )
+                these = [encoded[n] for n in places]
+                batch = [self._cut(output, these) for output in self._run(these, outputs)]
+                found |= dict(zip(places, map(list, zip(*batch, strict=True)), strict=True))
             rows += [found[n] for n in range(len(encoded))]
         return rows
 
@@ -97,7 +98,9 @@ class TextModel(OnnxModel[Text]):
             if padding is not None:
                 self._tokenizer.enable_padding(**padding)
 
-    def _run(self, encoded: Sequence[Encoding], output: str) -> NDArray[np.float32]:
+    def _run(
+        self, encoded: Sequence[Encoding], outputs: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
         [session] = self._sessions
         padding = self._tokenizer.padding or {}
         left = padding.get("direction") == "left"
@@ -114,7 +117,7 @@ class TextModel(OnnxModel[Text]):
             for row, item in zip(array, encoded, strict=True):
                 part = slice(width - len(item), None) if left else slice(len(item))
                 row[part] = getattr(item, attribute)
-        return run(session, output, arrays)
+        return run(session, outputs, arrays)
 
 
 def _batches(encoded: Sequence[Encoding]) -> Iterator[list[int]]:

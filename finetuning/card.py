@@ -40,11 +40,45 @@ print(labels[scores[0].argmax()], scores[0].max())""",
 }
 
 
-def usage(path: str) -> dict[str, str]:
+TEXT_USAGE = {
+    "The command": """\
+tlhub predict {argument} "a text" """.rstrip(),
+    "Python": """\
+import tlhub
+
+model = tlhub.load({folder})
+for label, score in model("a text"):
+    print(label, score)""",
+    "ONNX Runtime and tokenizers alone": """\
+import json
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+session = onnxruntime.InferenceSession({file}, providers=["CPUExecutionProvider"])
+labels = json.loads(session.get_modelmeta().custom_metadata_map["tlhub.labels"])
+encoded = Tokenizer.from_file({tokenizer}).encode("a text")
+given = {{
+    "input_ids": encoded.ids,
+    "attention_mask": encoded.attention_mask,
+    "token_type_ids": encoded.type_ids,
+}}
+wanted = [item.name for item in session.get_inputs()]
+[scores] = session.run(["probabilities"], {{n: np.array([given[n]]) for n in wanted}})
+print(labels[scores[0].argmax()], scores[0].max())""",
+}
+
+
+def usage(path: str, modality: str | None = "image") -> dict[str, str]:
     """Title and code of each way to run the model in the folder ``path``."""
-    literals = {"folder": _literal(path), "file": _literal(f"{path}/model.onnx")}
+    literals = {
+        "folder": _literal(path),
+        "file": _literal(f"{path}/model.onnx"),
+        "tokenizer": _literal(f"{path}/tokenizer.json"),
+    }
+    codes = TEXT_USAGE if modality == "text" else USAGE
     return {
-        title: code.format(argument=shlex.quote(path), **literals) for title, code in USAGE.items()
+        title: code.format(argument=shlex.quote(path), **literals) for title, code in codes.items()
     }
 
 
@@ -80,7 +114,7 @@ def write(file: Path, manifest: Manifest, metrics: Metrics) -> None:
             name=manifest.uid.removeprefix("run/"),
             folder=manifest.record.source_datasets[-1].id,
             names=BASELINES,
-            usage=usage("."),
+            usage=usage(".", metrics.modality),
             license=license_name(manifest.record.license),
         )
     )
@@ -111,8 +145,8 @@ def _metadata(manifest: Manifest, metrics: Metrics) -> str:
         metrics=["accuracy"],
         eval_results=[
             EvalResult(
-                task_type="image-classification",
-                dataset_type="imagefolder",
+                task_type=record.task or "image-classification",
+                dataset_type="imagefolder" if metrics.modality == "image" else "text",
                 dataset_name=record.source_datasets[-1].id,
                 dataset_split="held-out",
                 metric_type="accuracy",

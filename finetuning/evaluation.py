@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -13,18 +14,23 @@ from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from converters.folder import Parity
-from converters.image_model import ImageModel
 from converters.interface import PROBABILITIES
+from converters.runtime import OnnxModel
 from converters.session import Device
+from finetuning.calibration import Abstention, Calibration, Labels
+from finetuning.cut import Tried
 from finetuning.data.dataset import Example, Skipped
-from finetuning.heads import Labels, fit
+from finetuning.heads import HeadTried, fit
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Right = NDArray[np.bool_]  # of each held-out example, whether it is told right
 
 # What a model is measured against, in words.
 BASELINES = {
     "majority": "always the most frequent class",
     "pixels": "32 x 32 pixels, no network",
+    "words": "bag of words, no network",
     "random_weights": "the same network, random weights",
 }
 
@@ -33,6 +39,7 @@ _REPEATS = 3
 
 # max|file - head| / max|head| over probabilities: fp32 against fp64, batches of other sizes.
 TOLERANCE = 1e-3
+_DRAWS = 1000  # of the bootstrap
 _PREDICT = 64  # photos between two lines of progress
 
 
@@ -74,26 +81,44 @@ class SplitFiles(msgspec.Struct, frozen=True, kw_only=True):
     test: tuple[str, ...]
 
 
+class Gain(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out accuracy over the best baseline, as fractions."""
+
+    over: str  # a key of BASELINES
+    value: float
+    interval: tuple[float, float]  # 95 %, by a bootstrap of the held-out examples
+
+
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """`metrics.json`. Accuracies are fractions, measured with the exported ONNX file."""
+    """`metrics.json`. Accuracies are fractions, measured with the exported ONNX file.
+
+    Every loss is of training examples that were left out in turn.
+    """
 
     schema_version: int
+    modality: Literal["image", "text"]
     accuracy: float
     interval: tuple[float, float]  # 95 %
     n_train: int
     n_test: int
     baselines: Mapping[str, float | None]  # by the keys of BASELINES
     baselines_absent: Mapping[str, str]  # why one of them is None
-    onnx_agreement: float  # held-out images on which the file and the fitted head agree
+    gain: Gain
+    onnx_agreement: float  # held-out examples on which the file and the fitted head agree
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]  # a row for each true class, a column for each predicted
     mistakes: tuple[Mistake, ...]  # the surest first
     learning_curve: tuple[CurvePoint, ...]
     framing: str  # how a photo is fitted to the network
-    framings: Mapping[str, float | None]  # tried -> cross-validated log loss
+    framings: Mapping[str, float]  # tried -> log loss; empty where there is one way
+    stages: tuple[str, ...]  # whose vectors, side by side, the head is on
+    share: float  # of the backbone's multiply-accumulates that are left
+    cuts: tuple[Tried, ...]
     head: str
-    strength: float
-    strengths: Mapping[str, float]  # tried -> cross-validated log loss
+    strength: float | None
+    heads: tuple[HeadTried, ...]
+    calibration: Calibration | None  # None where there are too few examples for one
+    abstention: Abstention | None
     seed: int
     command: str
     seconds: Mapping[str, float]  # by step
@@ -109,22 +134,23 @@ def accuracy(predicted: Labels, true: Labels) -> float:
 
 def probabilities(
     file: Path,
-    photos: Sequence[Example],
+    examples: Sequence[Example],
     classes: Sequence[str],
     *,
     device: Device,
     progress: Callable[[str], None],
 ) -> NDArray[np.float64]:
-    """What `predict` says of each photo, from its file on, float64 (N, classes)."""
-    model = ImageModel.open(file, device=device)
+    """What `predict` says of each example, from its file on, float64 (N, classes)."""
+    model: OnnxModel[Any] = OnnxModel.open(file, device=device)
     column = {label: n for n, label in enumerate(classes)}
-    table = np.zeros((len(photos), len(column)))
-    for start in range(0, len(photos), _PREDICT):
-        files = [photo.data() for photo in photos[start : start + _PREDICT]]
-        for row, predictions in enumerate(model.predict(files, top=len(column)), start):
+    table = np.zeros((len(examples), len(column)))
+    for start in range(0, len(examples), _PREDICT):
+        part = examples[start : start + _PREDICT]
+        given = [item.text if isinstance(item.content, str) else item.data() for item in part]
+        for row, predictions in enumerate(model.predict(given, top=len(column)), start):
             for prediction in predictions:
                 table[row, column[prediction.label]] = prediction.score
-        progress(f"measured {min(start + _PREDICT, len(photos))} of {len(photos)} images")
+        progress(f"measured {min(start + _PREDICT, len(examples))} of {len(examples)}")
     return table
 
 
@@ -160,6 +186,19 @@ def parity(seen: NDArray[np.float64], logits: NDArray[np.float64]) -> Parity:
         batch_sizes=(),  # `predict` groups the photos by their sizes
         photos=len(seen),
     )
+
+
+def gain(right: Right, baselines: Mapping[str, Right], *, seed: int) -> Gain:
+    """How much more often ``right`` is true than it is for the best baseline.
+
+    A baseline may be of fewer examples, which are then the first.
+    """
+    over = max(baselines, key=lambda name: float(baselines[name].mean()))
+    beside = baselines[over]
+    difference = right[: len(beside)].astype(float) - beside
+    draws = np.random.default_rng(seed).integers(0, len(beside), (_DRAWS, len(beside)))
+    low, high = np.quantile(difference[draws].mean(axis=1), [0.025, 0.975])
+    return Gain(over=over, value=float(difference.mean()), interval=(float(low), float(high)))
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:
@@ -214,7 +253,8 @@ def learning_curve(
     train: tuple[NDArray[np.float32], Labels],
     test: tuple[NDArray[np.float32], Labels],
     *,
-    strength: float,
+    method: str,
+    strength: float | None,
     seed: int,
 ) -> tuple[CurvePoint, ...]:
     """Accuracy on ``test`` (features, labels) by how much of ``train`` was learned from.
@@ -232,7 +272,7 @@ def learning_curve(
                     for own in (np.flatnonzero(y == label) for label in np.unique(y))
                 ]
             )
-            head = fit(x[rows], y[rows], seed=seed, strength=strength)
+            head = fit(x[rows], y[rows], method=method, strength=strength)
             points.setdefault(len(rows), []).append(accuracy(head.predict(test[0]), test[1]))
     return tuple(
         CurvePoint(

@@ -1,9 +1,9 @@
-"""Features of images, computed once: one array for each extractor, kept by content.
+"""Features of images or texts, computed once: several vectors in one pass, kept by content.
 
-A cached feature is found by the extractor's key and the SHA-256 of the image's bytes, whatever the
-file is called and wherever it lies. Features are kept in shards of a few hundred images, each
-written under a temporary name and renamed when whole, so that what a killed run had computed is
-there for the next one.
+A cached vector is found by the key of what made it and the SHA-256 of the content, whatever the
+file is called and wherever it lies. Vectors are kept in shards of a few hundred, each written under
+a temporary name and renamed when whole, so that what a killed run had computed is there for the
+next one. What is missing goes through the network once, for all vectors that are missing.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ import hashlib
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,91 +30,184 @@ from finetuning.data.dataset import Example, Skipped
 
 _log = logging.getLogger(__name__)
 
-Extract = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Content = NDArray[np.uint8] | str  # an image (H, W, 3), or a text
+Rows = NDArray[np.float32]
+# Of contents and the names of vectors: each of them float32 (N, D), by its name.
+Extract = Callable[[Sequence[Content], Sequence[str]], Mapping[str, Rows]]
 
-_SHARD = 256  # images; so many are computed again after a kill, at most
+_SHARD = 256  # examples; so many are computed again after a kill, at most
+_AHEAD = 2  # chunks that wait for each worker
+_SAID = 64  # examples between two lines of progress
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A way from an image uint8 (H, W, 3) to features float32 (D,), opened when first needed."""
+    """A way from contents to one or several vectors each, opened when first needed."""
 
-    # In hex; the same key gives the same features of the same pixels: weights, preprocessing, and
-    # the library and device that compute are all in it.
-    key: str
+    # By the name of each vector, in hex: the same key gives the same vector of the same content.
+    # Weights, preprocessing, layer, and the library and device that compute are all in it.
+    keys: Mapping[str, str]
     open: Callable[[], Extract]
+    batch: int = 1  # contents in one call
+    workers: int = 1  # calls at the same time
 
 
 @dataclass
 class Features:
-    """Features of photos by extractor, and what it took to get them."""
+    """Vectors of examples by extractor and name, and what it took to get them."""
 
-    arrays: dict[str, dict[str, NDArray[np.float32]]]  # extractor -> sha256 of the image -> (D,)
+    arrays: dict[tuple[str, str], dict[str, Rows]]  # sha256 of the content -> (D,)
     unreadable: list[Skipped] = field(default_factory=list)
-    extracted: dict[str, int] = field(default_factory=dict)  # extractor -> images not in the cache
+    extracted: dict[str, int] = field(default_factory=dict)  # extractor -> examples computed
 
-    def of(self, name: str, photos: Sequence[Example]) -> NDArray[np.float32]:
-        """The features float32 (N, D) of photos that could be read.
+    def of(self, name: str, vector: str, examples: Sequence[Example]) -> Rows:
+        """The vectors float32 (N, D) of examples that could be read.
 
         Raises:
             DataError: one could not.
         """
-        for photo in photos:
-            if photo.sha256 not in self.arrays[name]:
+        rows = self.arrays[name, vector]
+        for example in examples:
+            if example.sha256 not in rows:
                 raise DataError(
-                    f"{photo.name} could be read at first and then no longer",
+                    f"{example.name} could be read at first and then no longer",
                     hint="leave the data folder as it is while this runs",
                 )
-        return np.stack([self.arrays[name][photo.sha256] for photo in photos])
+        return np.stack([rows[example.sha256] for example in examples])
+
+    def add(self, other: Features) -> None:
+        """Take in what was found for other examples or by other extractors."""
+        for key, rows in other.arrays.items():
+            self.arrays[key] = {**self.arrays.get(key, {}), **rows}
+        known = {item.name for item in self.unreadable}
+        self.unreadable += [item for item in other.unreadable if item.name not in known]
+        for name, count in other.extracted.items():
+            self.extracted[name] = self.extracted.get(name, 0) + count
 
 
 def key_of(*parts: str) -> str:
-    """A key for an extractor that is determined by these parts."""
+    """A key that is determined by these parts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def extract(
-    photos: Sequence[Example],
+    examples: Sequence[Example],
     extractors: Mapping[str, Extractor],
     cache: Path,
     progress: Callable[[str], None],
 ) -> Features:
-    """The features of every photo by every extractor; an image is decoded once, if at all.
+    """The vectors of every example by every extractor; an image is decoded once, if at all.
 
     Raises:
         StorageError: the cache cannot be written.
     """
-    stores = {name: _Store(cache / item.key) for name, item in extractors.items()}
-    features = Features({name: store.known for name, store in stores.items()})
+    shas = {example.sha256 for example in examples}
+    stores = {
+        (name, vector): _Store(cache / key, shas)
+        for name, item in extractors.items()
+        for vector, key in item.keys.items()
+    }
+    features = Features({key: store.known for key, store in stores.items()})
     features.extracted = dict.fromkeys(extractors, 0)
-    opened: dict[str, Extract] = {}
+    failed: dict[str, str] = {}
     with writing(cache):
-        for done, photo in enumerate(photos, 1):
-            missing = [name for name, store in stores.items() if photo.sha256 not in store.known]
-            if missing:
-                try:
-                    image = photo.image()
-                except (DataError, NotFoundError) as error:
-                    features.unreadable.append(Skipped(photo.name, _reason(error, photo)))
-                    continue
-                for name in missing:
-                    if name not in opened:
-                        opened[name] = extractors[name].open()
-                    stores[name].add(photo.sha256, opened[name](image))
-                    features.extracted[name] += 1
-            if done % 50 == 0 or done == len(photos):
-                progress(f"features of {done} of {len(photos)} images")
+        work = _Work(extractors, stores)
+        todo = {e.sha256: e for e in examples if work.missing(e.sha256)}
+        for done, chunk in enumerate(work.run(list(todo.values())), 1):
+            failed |= chunk.failed
+            for name, vector, these, rows in chunk.found:
+                for sha, row in zip(these, rows, strict=True):
+                    stores[name, vector].add(sha, row)
+            for name, count in chunk.computed.items():
+                features.extracted[name] += count
+            if done * work.batch % _SAID < work.batch or done * work.batch >= len(todo):
+                progress(f"features of {min(done * work.batch, len(todo))} of {len(todo)}")
         for store in stores.values():
             store.flush()
+    features.unreadable += [
+        Skipped(example.name, failed[example.sha256])
+        for example in examples
+        if example.sha256 in failed
+    ]
     return features
 
 
-class _Store:
-    """The cached features of one extractor: what is known, and what is not yet written."""
+@dataclass
+class _Chunk:
+    """What came out of a few examples: extractor, vector, of which contents, the rows."""
 
-    def __init__(self, folder: Path) -> None:
+    found: list[tuple[str, str, list[str], Rows]] = field(default_factory=list)
+    computed: Counter[str] = field(default_factory=Counter)  # contents by extractor
+    failed: dict[str, str] = field(default_factory=dict)  # sha256 -> reason
+
+
+class _Work:
+    """Runs extractors on what they lack, a few examples at a time, on several threads."""
+
+    def __init__(
+        self,
+        extractors: Mapping[str, Extractor],
+        stores: Mapping[tuple[str, str], _Store],
+    ) -> None:
+        self.batch = max(item.batch for item in extractors.values())
+        self._workers = min(item.workers for item in extractors.values())
+        self._extractors = extractors
+        self._stores = stores
+        self._opened: dict[str, Extract] = {}
+
+    def missing(self, sha: str) -> dict[str, list[str]]:
+        """Of each extractor the vectors that the cache has not, where there are any."""
+        found: dict[str, list[str]] = {}
+        for (name, vector), store in self._stores.items():
+            if sha not in store.known:
+                found.setdefault(name, []).append(vector)
+        return found
+
+    def run(self, examples: Sequence[Example]) -> Iterator[_Chunk]:
+        """What comes out of these examples, in their order."""
+        parts = [
+            examples[start : start + self.batch] for start in range(0, len(examples), self.batch)
+        ]
+        for name in {name for example in examples for name in self.missing(example.sha256)}:
+            self._opened[name] = self._extractors[name].open()
+        with ThreadPoolExecutor(self._workers) as pool:
+            left = iter(parts)
+            waiting: list[Future[_Chunk]] = []
+            try:
+                for part in islice(left, _AHEAD * self._workers):
+                    waiting.append(pool.submit(self._chunk, part))  # noqa: PERF401 - cancelled below
+                while waiting:
+                    yield waiting.pop(0).result()
+                    waiting += [pool.submit(self._chunk, part) for part in islice(left, 1)]
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _chunk(self, examples: Sequence[Example]) -> _Chunk:
+        chunk = _Chunk()
+        contents: dict[str, Content] = {}
+        for example in examples:
+            try:
+                contents[example.sha256] = _content(example)
+            except (DataError, NotFoundError) as error:
+                chunk.failed[example.sha256] = _reason(error, example)
+        todo: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for sha in contents:
+            for name, vectors in self.missing(sha).items():
+                todo.setdefault((name, tuple(vectors)), []).append(sha)
+        for (name, lacking), shas in todo.items():
+            found = self._opened[name]([contents[sha] for sha in shas], lacking)
+            chunk.found += [(name, vector, shas, found[vector]) for vector in lacking]
+            chunk.computed[name] += len(shas)
+        return chunk
+
+
+class _Store:
+    """The cached vectors of one kind: what is known of the contents asked for, what is new."""
+
+    def __init__(self, folder: Path, wanted: AbstractSet[str]) -> None:
         self.folder = folder
-        self.known: dict[str, NDArray[np.float32]] = {}
+        self.known: dict[str, Rows] = {}
         self._new: list[str] = []
         with contextlib.suppress(OSError):  # not there yet, or ours to read only
             os.utime(folder)  # its last use, by which it is pruned
@@ -122,9 +219,12 @@ class _Store:
                 _log.warning("computing again what %s held: %s", shard, error)
                 shard.unlink(missing_ok=True)
             else:
-                self.known |= dict(zip(keys.tolist(), values, strict=True))
+                pairs = zip(keys.tolist(), values, strict=True)
+                self.known |= {key: value for key, value in pairs if key in wanted}
 
-    def add(self, key: str, value: NDArray[np.float32]) -> None:
+    def add(self, key: str, value: Rows) -> None:
+        if key in self.known:
+            return
         self.known[key] = value
         self._new.append(key)
         if len(self._new) == _SHARD:
@@ -141,6 +241,10 @@ class _Store:
         self._new.clear()
 
 
-def _reason(error: TlhubError, photo: Example) -> str:
+def _content(example: Example) -> Content:
+    return example.text if isinstance(example.content, str) else example.image()
+
+
+def _reason(error: TlhubError, example: Example) -> str:
     """Why, without the name, which is said already."""
-    return error.message.removeprefix(f"{photo.name} ").removeprefix(f"{photo.content} ")
+    return error.message.removeprefix(f"{example.name} ").removeprefix(f"{example.content} ")

@@ -1,15 +1,14 @@
-"""`finetune`: a pretrained model and a folder of labelled images to a model of these classes.
+"""`finetune`: a pretrained model and a little labelled data to a model of these classes.
 
-The recipe, from top to bottom: read the images; compute their features once, for each way a photo
-can be framed; hold a part out; let the training part choose the framing and the strength of a
-linear head; put backbone and head into one ONNX graph; measure that very file on the held-out
-images, beside three baselines that say what transfer bought.
+The recipe, from top to bottom: read the data; hold a part out; let the rest choose how a photo is
+framed, where the network is cut, and which head is put there (`finetuning.probe`); put backbone and
+head into one ONNX graph; measure that very file on what was held out, beside baselines that say
+what transfer bought.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import shutil
 import sys
@@ -23,23 +22,27 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 from safetensors.numpy import save
 
 from catalog.errors import ConversionError, UsageError
 from catalog.record import Evaluation, ModelRecord, Provenance, SourceDataset
-from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, Parity
+from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Layer, Manifest, ModelFolder, Parity
+from converters.interface import EMBEDDING, TOKENIZER
 from converters.preprocess import description
 from converters.session import Device
-from finetuning import baselines, card, evaluation, graph, heads, report
-from finetuning.data.dataset import Dataset, Example, printable
+from finetuning import baselines, card, evaluation, graph, probe, report
+from finetuning.calibration import Labels
+from finetuning.data.dataset import Dataset, printable
 from finetuning.data.reading import read
 from finetuning.data.splits import Split, split
 from finetuning.evaluation import Metrics, SplitFiles, accuracy
 from finetuning.features import Features, extract
-from finetuning.framing import Framing, framings
-from finetuning.heads import Labels, LinearHead
+from finetuning.heads import LinearHead
+from finetuning.probe import Part, Probe, Work
 
 METRICS, HEAD = "metrics.json", "head.safetensors"
+TASKS = {"image": "image-classification", "text": "text-classification"}
 
 Progress = Callable[[str], None]
 
@@ -51,6 +54,7 @@ def finetune(
     *,
     seed: int = 0,
     test_fraction: float = 0.25,
+    cut: bool = True,
     cache: Path,
     device: Device = "auto",
     replace: bool = False,
@@ -76,70 +80,79 @@ def finetune(
     def fill(folder: Path) -> Manifest:
         clock = _Clock(progress)
         uid = printable(f"run/{out.resolve().name}")
-        ways = framings(model, device)
 
         with clock("reading", f"reading {data}"):
-            dataset = _of_image_classes(read(data))
+            dataset = _of_classes(read(data), model)
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
-        with clock("features", f"features of {len(dataset.examples)} images"):
-            extractors = {way.name: way.extractor for way in ways}
-            extractors["pixels"] = baselines.pixels()
-            found = extract(dataset.examples, extractors, cache, progress)
-            dataset = dataset.without(found.unreadable)
-        sides = split(dataset, seed=seed, test_fraction=test_fraction)
-        train, test = _Part.of(dataset, sides.train), _Part.of(dataset, sides.test)
+            plain = _plain_features(dataset, cache, progress)
+            dataset = dataset.without(plain.unreadable)
+            sides = split(dataset, seed=seed, test_fraction=test_fraction)
+        work = Work(model, dataset, sides, seed, cache, device, progress, cut=cut)
+        train, test = work.train, work.test
+        truth = test.labels
 
-        with clock("head", f"fitting a head on {len(train.photos)} images"):
-            way, head, losses = _choose(ways, found, train, seed)
-            x_train, x_test = found.of(way.name, train.photos), found.of(way.name, test.photos)
-        record = _record(model, uid, dataset, way)
-        record = msgspec.structs.replace(record, embed_dim=x_train.shape[1])
-        with clock("baselines", "baselines: majority, pixels, random weights"):
-            base_record = msgspec.structs.replace(model.manifest.record, preprocess=way.preprocess)
-            beside, absent = _baselines(base_record, found, train, test, seed, cache)
+        with clock("fitting", f"features of {len(train.examples)} {dataset.modality}s"):
+            found = probe.fit(work)
+        record = _record(model, uid, dataset, found)
+        with clock("baselines", "baselines: what is had without transfer"):
+            beside, absent = _baselines(work, plain, found)
         with clock("learning curve", "learning curve"):
             curve = evaluation.learning_curve(
-                (x_train, train.labels), (x_test, test.labels), strength=head.strength, seed=seed
+                (found.rows(train.examples), train.labels),
+                (found.rows(test.examples), truth),
+                method=found.head.method,
+                strength=found.head.strength,
+                seed=seed,
             )
         with clock("export", "exporting one ONNX file"):
-            tuned = graph.with_head(way.network, head, _metadata(model, record))
+            facts = _metadata(model, record, found)
+            tuned = found.network(facts)
             graph.save(tuned, folder / ONNX)
-            _write_weights(model, head, dataset.classes, folder)
-        with clock("evaluation", f"measuring it on {len(test.photos)} held-out images"):
+            _write_weights(model, found.head, dataset.classes, folder)
+        with clock("evaluation", f"measuring it on {len(test.examples)} held out"):
             probabilities = evaluation.probabilities(
-                folder / ONNX, test.photos, dataset.classes, device=device, progress=progress
+                folder / ONNX, test.examples, dataset.classes, device=device, progress=progress
             )
-            parity = evaluation.parity(probabilities, head.logits(x_test))
+            parity = evaluation.parity(probabilities, found.logits(test.examples))
 
         predicted = probabilities.argmax(axis=1)
-        counts = evaluation.confusion(predicted, test.labels, len(dataset.classes))
-        names = [photo.name for photo in test.photos]
+        counts = evaluation.confusion(predicted, truth, len(dataset.classes))
+        names = [example.name for example in test.examples]
+        calibrated, abstains = probe.on_held_out(found, probabilities, truth)
         metrics = Metrics(
             schema_version=evaluation.SCHEMA_VERSION,
-            accuracy=accuracy(predicted, test.labels),
-            interval=evaluation.wilson(int(counts.trace()), len(test.photos)),
-            n_train=len(train.photos),
-            n_test=len(test.photos),
-            baselines=beside,
+            modality=dataset.modality,
+            accuracy=accuracy(predicted, truth),
+            interval=evaluation.wilson(int(counts.trace()), len(test.examples)),
+            n_train=len(train.examples),
+            n_test=len(test.examples),
+            baselines={name: float(right.mean()) for name, right in beside.items()}
+            | dict.fromkeys(absent),
             baselines_absent=absent,
+            gain=evaluation.gain(predicted == truth, beside, seed=seed),
             onnx_agreement=parity.top1_agreement or 0.0,
             classes=evaluation.by_class(counts, dataset.classes, train.labels),
             confusion=tuple(tuple(row) for row in counts.tolist()),
-            mistakes=evaluation.mistakes(names, probabilities, test.labels, dataset.classes),
+            mistakes=evaluation.mistakes(names, probabilities, truth, dataset.classes),
             learning_curve=curve,
-            framing=way.name,
-            framings=losses,
-            head="logistic regression",
-            strength=head.strength,
-            strengths={f"{strength:g}": loss for strength, loss in head.evidence.items()},
+            framing=found.framing.name,
+            framings=found.framings,
+            stages=tuple(stage.name for stage in found.cut.stages),
+            share=found.cut.stages[-1].share,
+            cuts=found.cut.tried,
+            head=found.head.method,
+            strength=found.head.strength,
+            heads=found.evidence.tried,
+            calibration=calibrated,
+            abstention=abstains,
             seed=seed,
             command=printable(shlex.join(command)),
             seconds=clock.seconds,
-            features_extracted=found.extracted,
+            features_extracted={**plain.extracted, **found.features.extracted},
             split=_split_files(dataset, sides, test_fraction),
             skipped=dataset.skipped,
         )
-        manifest = _manifest(record, dataset, metrics, parity)
+        manifest = _manifest(record, dataset, metrics, parity, _layers(model, tuned))
         progress("writing the report")
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(metrics)) + b"\n")
         report.write(folder / "report.html", out, manifest, metrics, dataset)
@@ -147,18 +160,6 @@ def finetune(
         return manifest
 
     return ModelFolder.create(out, fill, replace=replace)
-
-
-class _Part:
-    """One side of the split."""
-
-    def __init__(self, photos: Sequence[Example]) -> None:
-        self.photos = photos
-        self.labels: Labels = np.array([photo.target for photo in photos], np.int64)
-
-    @classmethod
-    def of(cls, dataset: Dataset, indices: Sequence[int]) -> _Part:
-        return cls([dataset.examples[n] for n in indices])
 
 
 class _Clock:
@@ -187,55 +188,85 @@ def _check_place(model: ModelFolder, data: Path, out: Path) -> None:
         raise UsageError(f"the run {out} would replace the model it starts from")
 
 
-def _of_image_classes(dataset: Dataset) -> Dataset:
-    """The data, where this recipe can learn from them."""
-    if (dataset.kind, dataset.modality) != ("classification", "image"):
+def _of_classes(dataset: Dataset, model: ModelFolder) -> Dataset:
+    """The data, where this recipe can learn from them with this model."""
+    if dataset.kind != "classification":
         raise UsageError(
-            f"{dataset.root} is data for {dataset.kind} of {dataset.modality}s, and only images "
-            "with one class each can be learned from yet",
+            f"{dataset.root} is data for {dataset.kind}, and only data with one class each can be "
+            "learned from yet",
             hint="`tlhub data check` reads them all the same",
+        )
+    takes = "text" if (model.path / TOKENIZER).is_file() else "image"
+    if takes != dataset.modality:
+        raise UsageError(
+            f"{dataset.root} has {dataset.modality}s, and {model.manifest.uid} is a model of "
+            f"{takes}s",
+            hint=f"tlhub search finds models of {dataset.modality}s",
         )
     return dataset
 
 
-def _choose(
-    ways: Sequence[Framing], found: Features, train: _Part, seed: int
-) -> tuple[Framing, LinearHead, dict[str, float | None]]:
-    """The framing whose head does best on training images it was not fitted on."""
-    fitted = [
-        (way, heads.fit(found.of(way.name, train.photos), train.labels, seed=seed)) for way in ways
-    ]
-    # With too few images to choose by, it is the first: as the network was trained.
-    best = min(fitted, key=lambda item: math.inf if item[1].loss is None else item[1].loss)
-    return *best, {way.name: head.loss for way, head in fitted}
+def _plain_features(dataset: Dataset, cache: Path, progress: Progress) -> Features:
+    """What is seen without a network; what cannot be read is noticed here."""
+    if dataset.modality == "text":
+        return Features({})
+    return extract(dataset.examples, {"pixels": baselines.pixels()}, cache, progress)
 
 
 def _baselines(
-    record: ModelRecord, found: Features, train: _Part, test: _Part, seed: int, cache: Path
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Accuracies on the same split, and why one is absent."""
-
-    def measure(features: Features, name: str) -> float:
-        head = heads.fit(features.of(name, train.photos), train.labels, seed=seed)
-        return accuracy(head.predict(features.of(name, test.photos)), test.labels)
-
-    beside: dict[str, float | None] = {
-        "majority": baselines.majority(train.labels, test.labels),
-        "pixels": measure(found, "pixels"),
-        "random_weights": None,
-    }
-    name, photos = "random_weights", [*train.photos, *test.photos]
-    try:
-        random = extract(
-            photos, {name: baselines.random_weights(record, seed)}, cache, lambda _: None
+    work: Work, plain: Features, found: Probe
+) -> tuple[dict[str, evaluation.Right], dict[str, str]]:
+    """On which held-out examples each is right, and why one is absent."""
+    train, test = work.train, work.test
+    y, truth = train.labels, test.labels
+    said: dict[str, Labels] = {"majority": baselines.majority(y, len(truth))}
+    if work.dataset.modality == "text":
+        texts = [[item.text for item in part.examples] for part in (train, test)]
+        said["words"] = baselines.bag_of_words(texts[0], y, texts[1], work.seed)
+    else:
+        said["pixels"] = baselines.closed_form(
+            plain.of("pixels", baselines.PIXELS, train.examples),
+            y,
+            plain.of("pixels", baselines.PIXELS, test.examples),
+            train.groups,
+            work.seed,
         )
+    name, absent = "random_weights", {}
+    try:
+        said[name] = _random_weights(work, found)
     except ConversionError as error:
-        return beside, {name: error.message}
-    beside[name] = measure(random, name)
-    return beside, {}
+        absent = {name: error.message}
+    return {key: labels == truth[: len(labels)] for key, labels in said.items()}, absent
 
 
-def _record(model: ModelFolder, uid: str, dataset: Dataset, way: Framing) -> ModelRecord:
+def _random_weights(work: Work, found: Probe) -> Labels:
+    """The same network with random weights, of as many examples as it takes to tell."""
+    if work.dataset.modality == "text":
+        raise ConversionError("a text encoder with random weights is not measured")
+    base = msgspec.structs.replace(work.base.manifest.record, preprocess=found.framing.preprocess)
+    order = np.random.default_rng(work.seed).permutation(len(work.train.examples))
+    train = Part(tuple(work.train.examples[n] for n in np.sort(order[: baselines.ENOUGH])))
+    test = Part(work.test.examples[: baselines.ENOUGH])
+    name = "random_weights"
+    features = extract(
+        [*train.examples, *test.examples],
+        {name: baselines.random_weights(base, work.seed)},
+        work.cache,
+        lambda _: None,
+    )
+    x, asked = (features.of(name, EMBEDDING, part.examples) for part in (train, test))
+    classes, y = np.unique(train.labels, return_inverse=True)
+    said: Labels = classes[baselines.closed_form(x, y, asked, train.groups, work.seed)]
+    return said
+
+
+def _layers(model: ModelFolder, tuned: onnx.ModelProto) -> tuple[Layer, ...]:
+    """The layers of the base that are still there."""
+    made = graph.tensors_of(tuned)
+    return tuple(layer for layer in model.manifest.layers if layer.name in made)
+
+
+def _record(model: ModelFolder, uid: str, dataset: Dataset, found: Probe) -> ModelRecord:
     """What is known of the new model before it is measured."""
     base = model.manifest.record
     name = printable(dataset.root.resolve().name)
@@ -247,15 +278,16 @@ def _record(model: ModelFolder, uid: str, dataset: Dataset, way: Framing) -> Mod
         origin_url=None,
         hf_hub_id=None,
         source_datasets=(*base.source_datasets, SourceDataset(id=name, role="finetune")),
-        task="image-classification",
-        modality="image",
+        task=TASKS[dataset.modality],
+        modality=dataset.modality,
+        embed_dim=found.head.weight.shape[1],
         num_classes=len(dataset.classes),
         labels=dataset.classes,
         label_set=None,
         params=None,  # the old head's are gone, and a record does not say how many they were
         gmacs=None,
         gmacs_at=None,
-        preprocess=way.preprocess,
+        preprocess=found.framing.preprocess,
         base_model=model.manifest.uid,
         relation="finetune",
         evals=(),
@@ -266,14 +298,17 @@ def _record(model: ModelFolder, uid: str, dataset: Dataset, way: Framing) -> Mod
     )
 
 
-def _metadata(model: ModelFolder, record: ModelRecord) -> dict[str, str]:
+def _metadata(model: ModelFolder, record: ModelRecord, found: Probe) -> dict[str, str]:
     """What a stranger needs to know of the new graph, for its `metadata_props`."""
     facts = {
         "tlhub.schema_version": "1",
         "tlhub.uid": record.uid,
         "tlhub.base_model": model.manifest.uid,
-        "tlhub.task": "image-classification",
+        "tlhub.task": record.task or "unknown",
         "tlhub.labels": json.dumps(record.labels, ensure_ascii=False),
+        "tlhub.stages": json.dumps([stage.name for stage in found.cut.stages]),
+        "tlhub.head": found.head.method,
+        "tlhub.temperature": str(found.calibration.temperature if found.calibration else 1.0),
         "tlhub.source": json.dumps({ONNX: model.manifest.files[ONNX].sha256}),
         "tlhub.version": version("tlhub"),
     }
@@ -294,7 +329,7 @@ def _write_weights(
     (folder / HEAD).write_bytes(save(tensors))
     (folder / LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     for name in model.manifest.files:
-        if name.endswith(".safetensors") and name != HEAD:
+        if (name.endswith(".safetensors") and name != HEAD) or name == TOKENIZER:
             shutil.copyfile(model.path / name, folder / name)
 
 
@@ -307,9 +342,15 @@ def _split_files(dataset: Dataset, sides: Split, test_fraction: float) -> SplitF
     )
 
 
-def _manifest(record: ModelRecord, dataset: Dataset, metrics: Metrics, parity: Parity) -> Manifest:
+def _manifest(
+    record: ModelRecord,
+    dataset: Dataset,
+    metrics: Metrics,
+    parity: Parity,
+    layers: tuple[Layer, ...],
+) -> Manifest:
     measured = Evaluation(
-        task_type="image-classification",
+        task_type=TASKS[dataset.modality],
         dataset=record.source_datasets[-1].id,
         split="held-out",
         metric_type="accuracy",
@@ -322,7 +363,7 @@ def _manifest(record: ModelRecord, dataset: Dataset, metrics: Metrics, parity: P
         "data": {
             "folder": printable(str(dataset.root)),
             "classes": len(dataset.classes),
-            "images": len(dataset.examples),
+            f"{dataset.modality}s": len(dataset.examples),
             "skipped": len(dataset.skipped),
         },
         "seed": metrics.seed,
@@ -334,6 +375,13 @@ def _manifest(record: ModelRecord, dataset: Dataset, metrics: Metrics, parity: P
             "n_train": metrics.n_train,
             "n_test": metrics.n_test,
             "baselines": dict(metrics.baselines),
+            "gain": msgspec.to_builtins(metrics.gain),
+            "stages": metrics.stages,
+            "share": metrics.share,
+            "head": metrics.head,
+            "framing": metrics.framing,
+            "calibration": msgspec.to_builtins(metrics.calibration),
+            "abstention": msgspec.to_builtins(metrics.abstention),
         },
     }
     runtime = packages_distributions()["onnxruntime"][0]
@@ -346,6 +394,7 @@ def _manifest(record: ModelRecord, dataset: Dataset, metrics: Metrics, parity: P
         record=msgspec.structs.replace(record, evals=(measured,)),
         files={},
         tools={"python": sys.version.split()[0], **{name: version(name) for name in tools}},
+        layers=layers,
         parity=parity,
         run=summary,
     )

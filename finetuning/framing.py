@@ -2,37 +2,55 @@
 
 Networks are trained on crops, with the subject anywhere. People's own pictures often have it
 filling the frame, where a crop cuts it off; then seeing the whole picture, out of proportion, is
-better. Which it is, the training images tell.
+better. Which it is, the training images tell. Texts have one way.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
 import onnxruntime
 
 from catalog.record import Preprocess
 from converters.folder import ModelFolder, sha256_of
-from converters.image_model import ImageModel
+from converters.interface import TOKENIZER
+from converters.runtime import OnnxModel
 from converters.session import Device
+from converters.text_model import TextModel
 from finetuning import graph
-from finetuning.features import Extract, Extractor, key_of
+from finetuning.features import Content, Extract, Extractor, Rows, key_of
+from finetuning.pools import can_pool, with_stages
+from finetuning.stages import LAST, Stage, stages_of
 
 AS_TRAINED, WHOLE = "as trained", "whole photo"
+
+_TEXTS, _ON_A_GPU = 256, 32  # in one call
 
 
 @dataclass(frozen=True)
 class Framing:
-    """One way, as the graph that has it inside, and as an extractor of its embeddings."""
+    """One way, as the graph that has it inside, and as an extractor of its stages."""
 
     name: str
     network: onnx.ModelProto
     preprocess: Preprocess | None  # as a record says it; None where the base has no record of it
-    extractor: Extractor
+    stages: tuple[Stage, ...]  # from the input on; the last is the embedding
+    extractor: Extractor  # its vectors go by the outputs of the stages
+
+    def ending_with(self, stages: tuple[Stage, ...]) -> Framing:
+        """The same with these of its stages alone."""
+        kept = {stage.output for stage in stages}
+        keys = {name: key for name, key in self.extractor.keys.items() if name in kept}
+        return replace(self, stages=stages, extractor=replace(self.extractor, keys=keys))
 
 
 def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
@@ -45,11 +63,10 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
     network = graph.load(base.onnx)
     record = base.manifest.record
     own = record.preprocess
-    model = ImageModel.open(base.onnx, device=device)  # says which device `auto` is
-    parts = (sha256_of(base.onnx), f"onnxruntime {onnxruntime.__version__}", model.device)
-    as_trained = Framing(
-        AS_TRAINED, network, own, Extractor(key_of(*parts), lambda: model.features)
-    )
+    model: OnnxModel[Any] = OnnxModel.open(base.onnx, device=device)  # says which device `auto` is
+    stages = stages_of(base, network) if can_pool(network) else (LAST,)
+    source = _Source(base, stages, model)
+    as_trained = Framing(AS_TRAINED, network, own, stages, source.extractor(network, "as trained"))
     size = record.input_size
     if own is None or size is None or len(size) != 3 or not graph.has_pixel_values(network):
         return (as_trained,)
@@ -57,14 +74,54 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
     if whole == own:
         return (as_trained,)
     changed = graph.reframe(network, whole, (size[1], size[2]))
-    key = key_of(*parts, msgspec.json.encode(whole).decode())
-    return as_trained, Framing(
-        WHOLE, changed, whole, Extractor(key, lambda: _features(changed, model.device))
-    )
+    said = msgspec.json.encode(whole).decode()
+    return as_trained, Framing(WHOLE, changed, whole, stages, source.extractor(changed, said))
 
 
-def _features(network: onnx.ModelProto, device: Device) -> Extract:
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        file = Path(folder, "model.onnx")
-        graph.save(network, file)
-        return ImageModel.open(file, device=device).features
+class _Source:
+    """What the extractors of one backbone have in common."""
+
+    def __init__(self, base: ModelFolder, stages: Sequence[Stage], model: OnnxModel[Any]) -> None:
+        self._stages = stages
+        self._device = model.device
+        self._is_text = isinstance(model, TextModel)
+        self._tokenizer = base.path / TOKENIZER
+        self._parts = [
+            sha256_of(base.onnx), f"onnxruntime {onnxruntime.__version__}", model.device
+        ]  # fmt: skip
+        if self._is_text:
+            self._parts.append(sha256_of(self._tokenizer))
+
+    def extractor(self, network: onnx.ModelProto, preprocessing: str) -> Extractor:
+        """All stages of ``network``, a photo a thread on a CPU, which keeps every core busy."""
+        keys = {
+            stage.output: key_of(*self._parts, preprocessing, stage.layer, stage.pool)
+            for stage in self._stages
+        }
+
+        def open_() -> Extract:
+            return self._open(with_stages(network, self._stages))
+
+        if self._is_text:
+            return Extractor(keys, open_, batch=_TEXTS)
+        if self._device == "cpu":
+            return Extractor(keys, open_, workers=len(os.sched_getaffinity(0)))
+        return Extractor(keys, open_, batch=_ON_A_GPU)
+
+    def _open(self, tapped: onnx.ModelProto) -> Extract:
+        alone = self._device == "cpu" and not self._is_text
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            file = Path(folder, "model.onnx")
+            graph.save(tapped, file)
+            if self._is_text:
+                shutil.copyfile(self._tokenizer, file.with_name(TOKENIZER))
+            model: OnnxModel[Any] = OnnxModel.open(
+                file, device=self._device, threads=1 if alone else None
+            )
+
+        def extract(contents: Sequence[Content], vectors: Sequence[str]) -> Mapping[str, Rows]:
+            rows = model.several(contents, vectors)
+            columns = zip(*rows, strict=True)
+            return {name: np.stack(c) for name, c in zip(vectors, columns, strict=True)}
+
+        return extract

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from catalog.errors import ConversionError, IntegrityError
 from catalog.record import Preprocess
+from converters.folder import Layer
 from converters.interface import (
     EMBEDDING,
     IMAGE,
@@ -21,6 +23,10 @@ from converters.interface import (
 )
 from converters.preprocess import onnx_nodes
 from finetuning.heads import LinearHead
+from finetuning.pools import add
+from finetuning.stages import Stage
+
+LAYERS = "tlhub.layers"  # in the metadata
 
 
 def load(file: Path) -> onnx.ModelProto:
@@ -81,12 +87,16 @@ def reframe(
 
 
 def with_head(
-    model: onnx.ModelProto, head: LinearHead, metadata: Mapping[str, str]
+    model: onnx.ModelProto,
+    stages: Sequence[Stage],
+    head: LinearHead,
+    metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
-    """The graph with its old head taken away and the new one put on.
+    """The graph up to these stages, with a new head on their vectors side by side.
 
     Outputs ``logits`` and ``probabilities`` (batch, classes) and ``embedding`` (batch, features),
-    float32. ``metadata`` replaces what is there under the same keys.
+    float32. What only the old head or layers above the stages needed is gone. ``metadata``
+    replaces what is there under the same keys.
 
     Raises:
         ConversionError: the result is not valid ONNX.
@@ -94,9 +104,8 @@ def with_head(
     tuned = onnx.ModelProto()
     tuned.CopyFrom(model)
     graph = tuned.graph
-    [embedding] = [output for output in graph.output if output.name == EMBEDDING]
-    _set(graph.output, [embedding])
-    _prune(graph)
+    [old] = [output for output in graph.output if output.name == EMBEDDING]
+    _embed(graph, stages)
     classes, features = head.weight.shape
     weight, bias = "head/weight", "head/bias"
     graph.initializer.extend(
@@ -111,14 +120,17 @@ def with_head(
             helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=-1),
         ]
     )
-    batch = embedding.type.tensor_type.shape.dim[0]
+    batch = old.type.tensor_type.shape.dim[0]
     rows = batch.dim_param or (batch.dim_value if batch.HasField("dim_value") else None)
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, width])
         for name, width in ((LOGITS, classes), (PROBABILITIES, classes), (EMBEDDING, features))
     ]
     _set(graph.output, outputs)
+    _prune(graph)
     props = {item.key: item.value for item in model.metadata_props} | dict(metadata)
+    if LAYERS in props:
+        props[LAYERS] = _left(props[LAYERS], tensors_of(tuned))
     helper.set_model_props(tuned, props)
     try:
         onnx.checker.check_model(tuned, full_check=True)
@@ -128,6 +140,51 @@ def with_head(
             hint="the model was not kept; please report which backbone it was",
         ) from error
     return tuned
+
+
+def _left(layers: str, made: Set[str]) -> str:
+    """Of the layers that metadata lists those whose tensors are still there."""
+    try:
+        known = msgspec.json.decode(layers, type=list[Layer])
+    except msgspec.DecodeError:
+        return "[]"
+    return msgspec.json.encode([layer for layer in known if layer.name in made]).decode()
+
+
+def tensors_of(model: onnx.ModelProto) -> set[str]:
+    """The names of all tensors that a graph computes."""
+    return {name for node in model.graph.node for name in node.output}
+
+
+def _embed(graph: onnx.GraphProto, stages: Sequence[Stage]) -> None:
+    """Make ``embedding`` the vectors of these stages side by side; the old names get out of way."""
+    made = {name for node in graph.node for name in node.output}
+    before = "before/"
+    while any(name.startswith(before) for name in made):
+        before = f"before/{before}"
+    constants = {item.name for item in graph.initializer if item.name.startswith("head/")}
+    for name in (LOGITS, PROBABILITIES, EMBEDDING, *sorted(constants)):
+        _rename(graph, name, f"{before}{name}")
+    add(graph, stages)
+    vectors = [
+        f"{before}{EMBEDDING}" if stage.output == EMBEDDING else stage.output for stage in stages
+    ]
+    graph.node.append(
+        helper.make_node("Concat", vectors, [EMBEDDING], name=f"{before}stages", axis=1)
+    )
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == old:
+                    names[place] = new
+        if node.name == old.split("/", maxsplit=1)[0]:
+            node.name = f"{new}/node"
+    for constant in graph.initializer:
+        if constant.name == old:
+            constant.name = new
 
 
 def _prune(graph: onnx.GraphProto) -> None:

@@ -20,6 +20,7 @@ from finetuning.evaluation import BASELINES, CurvePoint, Metrics
 
 _MISTAKES = 12
 _THUMBNAIL = 176
+_LETTERS = 300  # of a text
 _MATRIX = 40  # classes; beyond, the confusion matrix is a list of the commonest confusions
 _PAIRS = 20
 
@@ -53,9 +54,7 @@ def environment() -> jinja2.Environment:
 
 def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dataset) -> None:
     """The report of the run at ``out``, with its worst mistakes as small pictures inside."""
-    photos = {photo.name: photo for photo in data.examples}
-    beside = {name: value for name, value in metrics.baselines.items() if value is not None}
-    best = max(beside, key=lambda name: beside[name])
+    examples = {example.name: example for example in data.examples}
     html = (
         environment()
         .get_template("report.html")
@@ -66,14 +65,13 @@ def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dat
             name=manifest.uid.removeprefix("run/"),
             folder=manifest.record.source_datasets[-1].id,
             names=BASELINES,
-            best=best,
-            gain=metrics.accuracy - beside[best],
+            best=metrics.gain.over,
             curve=curve(metrics.learning_curve),
             matrix=len(metrics.classes) <= _MATRIX,
             confusions=confusions(metrics)[:_PAIRS],
-            mistakes=[(item, picture(photos[item.file])) for item in metrics.mistakes[:_MISTAKES]],
+            mistakes=[(item, shown(examples[item.file])) for item in metrics.mistakes[:_MISTAKES]],
             skipped=skipped(metrics),
-            usage=card.usage(printable(str(out))),
+            usage=card.usage(printable(str(out)), metrics.modality),
             license=card.license_name(manifest.record.license),
             seconds=sum(metrics.seconds.values()),
         )
@@ -127,6 +125,13 @@ def skipped(metrics: Metrics) -> list[tuple[str, int, list[str]]]:
         names[item.reason].append(item.name)
     counts = Counter({reason: len(files) for reason, files in names.items()})
     return [(reason, count, names[reason]) for reason, count in counts.most_common()]
+
+
+def shown(example: Example) -> str:
+    """A text, cut where it is long, or a picture."""
+    if not isinstance(example.content, str):
+        return picture(example)
+    return example.text if len(example.text) <= _LETTERS else f"{example.text[:_LETTERS]}…"
 
 
 def picture(photo: Example) -> str:

@@ -66,7 +66,7 @@ def test_large_photos_go_through_a_few_at_a_time(tiny_model, monkeypatch):
 
     def ran(images, _output):
         seen.append(len(images))
-        return np.zeros((len(images), 12), np.float32)
+        return [np.zeros((len(images), 12), np.float32)]
 
     monkeypatch.setattr(model, "_run", ran)
     small, large = np.zeros((10, 10, 3), np.uint8), np.zeros((3000, 4000, 3), np.uint8)
@@ -180,7 +180,7 @@ def test_on_cuda_nothing_goes_to_stdout_falls_back_later_or_rounds_to_tf32(
 
 def test_a_run_that_fails_is_said_with_what_it_was_given(model, monkeypatch):
     with pytest.raises(TlhubError, match=r"fails on the CPU, given uint8 \(1, 0, 4, 3\)"):
-        model._run(np.zeros((1, 0, 4, 3), np.uint8), "probabilities")
+        model._run(np.zeros((1, 0, 4, 3), np.uint8), ["probabilities"])
 
 
 def test_in_two_halves_it_computes_the_same(tiny_model, model, photos):

@@ -32,12 +32,14 @@ RECORD = ModelRecord(
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     """A real model folder: timm's smallest network, exported with its preprocessing inside."""
     from converters import export, weights
+    from converters.layers import layers_of
     from converters.registry import random_backbone
 
     def fill(folder: Path) -> Manifest:
         backbone = random_backbone(RECORD, seed=7)
         model = export.export(backbone)
-        export.set_metadata(model, backbone, RECORD.labels, (), {}, "0")
+        layers = layers_of(backbone.module, backbone.front.example())
+        export.set_metadata(model, backbone, RECORD.labels, layers, {}, "0")
         export.save(model, folder / ONNX)
         weights.write(backbone.module.model.state_dict(), folder / "model.safetensors")
         (folder / LABELS).write_text("\n".join(RECORD.labels) + "\n", encoding="utf-8")
@@ -48,6 +50,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
             created=datetime.now(UTC).isoformat(),
             record=RECORD,
             files={},
+            layers=layers,
         )
 
     return ModelFolder.create(tmp_path_factory.mktemp("models") / "tiny", fill)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 from converters import session
 from converters.folder import ModelFolder
 from finetuning.data.reading import read
-from finetuning.features import Extractor, Features, extract
+from finetuning.features import Content, Extractor, Features, extract
 from finetuning.framing import framings
 
 Make = Callable[..., Path]
@@ -30,13 +30,16 @@ class Counting:
         self.opened += 1
         return self
 
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.images += 1
-        return image.mean(axis=(0, 1), dtype=np.float32)
+    def __call__(
+        self, images: Sequence[Content], vectors: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        self.images += len(images)
+        assert list(vectors) == ["mean"]
+        return {"mean": np.stack([np.asarray(i).mean((0, 1), np.float32) for i in images])}
 
 
 def run(counting: Counting, data: Path, cache: Path) -> Features:
-    extractor = Extractor("key", counting.open)
+    extractor = Extractor({"mean": "key"}, counting.open)
     return extract(read(data).examples, {"mean": extractor}, cache, lambda _: None)
 
 
@@ -46,9 +49,9 @@ def test_a_second_run_extracts_nothing_and_a_changed_image_alone(
     data, cache = make_data({"a": 5, "b": 5}), tmp_path / "cache"
     first, second, third = Counting(), Counting(), Counting()
     photos = read(data).examples
-    before = run(first, data, cache).of("mean", photos)
+    before = run(first, data, cache).of("mean", "mean", photos)
     assert first.images == 10
-    np.testing.assert_array_equal(run(second, data, cache).of("mean", photos), before)
+    np.testing.assert_array_equal(run(second, data, cache).of("mean", "mean", photos), before)
     assert (second.opened, second.images) == (0, 0)
     (data / "a/0.png").rename(data / "a/renamed.png")
     Image.new("RGB", (9, 9)).save(data / "a/new.png")
@@ -62,10 +65,12 @@ def test_what_a_killed_run_had_written_is_not_computed_again(
     monkeypatch.setattr("finetuning.features._SHARD", 3)
 
     class Killed(Counting):
-        def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def __call__(
+            self, images: Sequence[Content], vectors: Sequence[str]
+        ) -> dict[str, NDArray[np.float32]]:
             if self.images == 7:
                 raise KeyboardInterrupt
-            return super().__call__(image)
+            return super().__call__(images, vectors)
 
     with pytest.raises(KeyboardInterrupt):
         run(Killed(), data, cache)
@@ -94,11 +99,12 @@ def test_what_a_key_names_are_weights_library_and_device(
     tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def keys() -> list[str]:
-        return [way.extractor.key for way in framings(tiny, "auto")]
+        return [key for way in framings(tiny, "auto") for key in way.extractor.keys.values()]
 
     cpu = keys()
     assert cpu == keys()
-    assert len(set(cpu)) == 2
+    stages = len(set(cpu)) // 2
+    assert len(set(cpu)) == 2 * stages > 2
     monkeypatch.setattr("onnxruntime.__version__", "0.0")
     other_version = keys()
     monkeypatch.undo()
@@ -108,7 +114,7 @@ def test_what_a_key_names_are_weights_library_and_device(
         return sessions(*arguments)[0], "cuda"
 
     monkeypatch.setattr("converters.runtime.open_sessions", on_cuda)
-    assert len({*cpu, *other_version, *keys()}) == 6
+    assert len({*cpu, *other_version, *keys()}) == 6 * stages
 
 
 def test_a_damaged_cache_is_said_and_computed_again(

@@ -76,6 +76,9 @@ def test_a_run_folder_is_whole_and_predict_says_what_the_report_says(
     assert 0 <= metrics["baselines"]["pixels"] <= 1
     assert 0 <= metrics["baselines"]["random_weights"] <= 1
     assert metrics["learning_curve"][-1]["accuracy"] == metrics["accuracy"]
+    assert metrics["share"] < 1
+    assert [layer.name for layer in folder.manifest.layers]
+    assert metrics["calibration"]["error"] <= 1
 
     manifest = folder.manifest
     assert (manifest.kind, manifest.uid) == ("run", "run/run")
@@ -98,7 +101,10 @@ def test_a_run_folder_is_whole_and_predict_says_what_the_report_says(
 
 def test_the_same_seed_gives_the_same_weights_and_extracts_nothing_again(run: Any) -> None:
     first, second, other = run("a"), run("b"), run("c", seed=1)
-    assert set(metrics_of(first)["features_extracted"].values()) == {42}
+    extracted = metrics_of(first)["features_extracted"]
+    chosen, other_way = metrics_of(first)["framing"], {"as trained": "whole photo"}
+    other_way |= {"whole photo": "as trained"}
+    assert extracted == {"pixels": 42, chosen: 42, other_way[chosen]: 30}
     assert set(metrics_of(second)["features_extracted"].values()) == {0}
     heads = [(folder.path / "head.safetensors").read_bytes() for folder in (first, second, other)]
     assert heads[0] == heads[1] != heads[2]
@@ -123,7 +129,7 @@ def test_without_a_torch_architecture_the_random_baseline_is_absent_with_its_rea
     metrics = metrics_of(folder := run(model=plain))
     assert metrics["baselines"]["random_weights"] is None
     assert metrics["baselines_absent"]["random_weights"]
-    assert list(metrics["framings"]) == ["as trained"]
+    assert (metrics["framing"], metrics["framings"]) == ("as trained", {})
     assert "not measured" in (folder.path / "report.html").read_text()
 
 
@@ -220,8 +226,8 @@ def test_a_file_that_computes_something_else_is_not_kept(
 ) -> None:
     honest = graph.with_head
 
-    def with_another_head(model: Any, head: Any, metadata: Any) -> Any:
-        return honest(model, replace(head, weight=head.weight * 1.1), metadata)
+    def with_another_head(model: Any, stages: Any, head: Any, metadata: Any) -> Any:
+        return honest(model, stages, replace(head, weight=head.weight * 1.1), metadata)
 
     monkeypatch.setattr(graph, "with_head", with_another_head)
     with pytest.raises(ConversionError, match="does not compute what was fitted"):

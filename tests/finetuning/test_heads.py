@@ -2,18 +2,29 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import Ridge as Reference
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from finetuning import heads
+from finetuning import cut, heads
+from finetuning.calibration import log_loss, temperature
+from finetuning.folds import Folds
+from finetuning.ridge import Ridge, Scale
+from finetuning.shrinkage import discriminant, shrinkage
+from finetuning.stages import LAST, Stage
 
 
-def blobs(classes: int, rows: int, width: int, seed: int = 0) -> tuple[heads.Floats, heads.Labels]:
+def blobs(classes: int, rows: int, width: int, seed: int = 0) -> tuple[heads.Rows, heads.Labels]:
     random = np.random.default_rng(seed)
     y = np.arange(rows) % classes
     x = random.normal(0, 1, (classes, width))[y] + random.normal(0, 2, (rows, width))
-    return x.astype(np.float32) * 3 + 5, y
+    return (x * 3 + 5).astype(np.float32), y
+
+
+def alone(rows: int) -> list[str]:
+    return [str(n) for n in range(rows)]
 
 
 def softmax(scores: heads.Floats) -> heads.Floats:
@@ -27,7 +38,7 @@ def test_a_head_is_scikit_learns_regression_on_standardized_features(
     classes: int, rows: int, width: int
 ) -> None:
     x, y = blobs(classes, rows, width)
-    head = heads.fit(x, y, seed=0, strength=10.0)
+    head = heads.fit(x, y, strength=10.0)
     reference = make_pipeline(
         StandardScaler(), LogisticRegression(C=10.0 / width, max_iter=5000, tol=1e-8)
     ).fit(x.astype(np.float64), y)
@@ -35,31 +46,118 @@ def test_a_head_is_scikit_learns_regression_on_standardized_features(
     np.testing.assert_allclose(seen, reference.predict_proba(x), atol=2e-3)
 
 
-def test_the_strength_is_the_one_with_the_least_loss_on_what_was_not_fitted() -> None:
-    x, y = blobs(4, 200, 20)
-    head = heads.fit(x, y, seed=0)
-    assert set(head.evidence) == set(heads.STRENGTHS)
-    assert head.evidence[head.strength] == min(head.evidence.values())
-    noise = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
-    assert heads.fit(noise, y, seed=0).strength == heads.STRENGTHS[0]
+@pytest.mark.parametrize(("rows", "width"), [(24, 60), (60, 9)])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_left_out_predictions_are_those_of_a_fit_without_them(
+    rows: int, width: int, grouped: bool
+) -> None:
+    x, y = blobs(3, rows, width)
+    x, targets = Scale.of(x)(x), np.eye(3)[y]
+    group = np.arange(rows) // (3 if grouped else 1)
+    found = Ridge.of(x, targets).left_out(0.3, group)
+    for number in np.unique(group):
+        own = group == number
+        reference = Reference(alpha=0.3).fit(x[~own], targets[~own])
+        np.testing.assert_allclose(found[own], reference.predict(x[own]), atol=1e-9)
 
 
-def test_the_same_seed_gives_the_same_bytes() -> None:
+@pytest.mark.parametrize(("rows", "width"), [(24, 60), (60, 9)])
+def test_ridge_is_scikit_learns(rows: int, width: int) -> None:
+    x, y = blobs(3, rows, width)
+    head = heads.fit(x, y, method=heads.RIDGE, strength=0.5)
+    rows_ = Scale.of(x)(x)
+    reference = Reference(alpha=0.5).fit(rows_, np.eye(3)[y])
+    np.testing.assert_allclose(head.logits(x), reference.predict(rows_), atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(24, 60), (90, 9)])
+def test_lda_has_the_pooled_covariance_that_ledoit_and_wolf_shrink(rows: int, width: int) -> None:
+    x, y = blobs(3, rows, width)
+    weight, bias = discriminant(x, y)
+    means = np.stack([x[y == k].astype(float).mean(axis=0) for k in range(3)])
+    within = x - means[y]
+    scale = within.std(axis=0)
+    covariance, amount = ledoit_wolf(within / scale, assume_centered=True)
+    assert shrinkage(within / scale) == pytest.approx(amount)
+    inverse = np.linalg.inv(covariance * np.outer(scale, scale))
+    gaps = x[:, None] - means
+    expected = -0.5 * np.einsum("nki,ij,nkj->nk", gaps, inverse, gaps) + np.log(1 / 3)
+    seen = x @ weight.T + bias
+    np.testing.assert_allclose(seen - seen[:, :1], expected - expected[:, :1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [heads.LDA, heads.RIDGE, heads.LOGISTIC])
+def test_the_same_data_give_the_same_bytes(method: str) -> None:
     x, y = blobs(3, 60, 100)
-    first, second = heads.fit(x, y, seed=3), heads.fit(x, y, seed=3)
+    first, second = heads.fit(x, y, method=method), heads.fit(x, y, method=method)
     assert first.weight.tobytes() == second.weight.tobytes()
     assert first.bias.tobytes() == second.bias.tobytes()
 
 
-def test_constant_features_and_lone_images_do_no_harm() -> None:
+@pytest.mark.parametrize("method", [heads.LDA, heads.RIDGE, heads.LOGISTIC])
+def test_constant_features_and_lone_images_do_no_harm(method: str) -> None:
     x, y = blobs(3, 30, 10)
     x[:, 4] = 7.0
     y[y == 2] = 1
     y[0], y[5] = 2, 0  # one image of class 2
-    head = heads.fit(x, y, seed=0)
+    assert np.isfinite(heads.evidence(x, y, alone(30), seed=0).logits).all()
+    head = heads.fit(x, y, method=method)
     assert np.isfinite(head.weight).all()
     assert not head.weight[:, 4].any()
     assert head.weight.shape == (3, 10)
-    few = heads.fit(x[:3], np.arange(3), seed=0)
-    assert few.evidence == {}
+    few = heads.fit(x[:3], np.arange(3), method=method)
     assert few.predict(x[:3]).tolist() == [0, 1, 2]
+    assert heads.evidence(x[:3], np.arange(3), alone(3), seed=0).best is None
+
+
+def test_the_head_with_the_least_loss_on_what_was_not_fitted_is_best() -> None:
+    x, y = blobs(4, 200, 20)
+    found = heads.evidence(x, y, alone(200), seed=0)
+    assert [item.method for item in found.tried] == [
+        *(heads.LDA, heads.RIDGE, heads.LOGISTIC, heads.NEIGHBORS)
+    ]
+    assert found.best is not None
+    assert found.best.loss == min(item.loss for item in found.tried if item.loss is not None)
+    assert found.best.loss == pytest.approx(
+        log_loss(found.logits / temperature(found.logits, found.y), found.y)
+    )
+    assert found.best.accuracy > 0.5
+    noise = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    nothing = heads.evidence(noise, y, alone(200), seed=0)
+    assert nothing.best is not None
+    assert nothing.best.loss > 0.95 * np.log(4)  # it does not fool itself
+
+
+def test_a_group_is_whole_in_one_fold_and_a_class_on_both_sides() -> None:
+    y = np.array([0] * 9 + [1] * 4 + [2] * 2 + [3])
+    groups = ["a", "a", "a", *(str(n) for n in range(6)), "b", "b", "c", "c", "d", "d", "e"]
+    folds = Folds.of(y, groups, seed=1)
+    assert set(folds.classes) == {0, 1}  # 2 is one group, 3 one example
+    for fitted, judged in folds:
+        on_both = {groups[folds.rows[n]] for n in fitted} & {groups[folds.rows[n]] for n in judged}
+        assert not on_both
+        assert set(folds.y[fitted]) == {0, 1}
+
+
+def test_copies_of_an_example_do_not_vouch_for_one_another() -> None:
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(20, 50)).astype(np.float32), np.arange(20) % 2
+    twice, labels, groups = np.vstack([x, x]), np.concatenate([y, y]), alone(20) * 2
+    honest = heads.evidence(twice, labels, groups, seed=0)
+    fooled = heads.evidence(twice, labels, alone(40), seed=0)
+    assert honest.best is not None
+    assert fooled.best is not None
+    assert honest.best.accuracy < 0.8 < fooled.best.accuracy
+
+
+def test_the_cut_is_where_the_classes_are_told_apart() -> None:
+    x, y = blobs(3, 300, 12)
+    noise = np.random.default_rng(2).normal(size=(300, 12)).astype(np.float32)
+    stages = [Stage(name, name, "maps") for name in ("early", "good")] + [LAST]
+    vectors = {"stage/early": noise, "stage/good": x, "embedding": noise[::-1].copy()}
+    found = cut.choose(stages, vectors, y, alone(300), seed=0)
+    assert [stage.name for stage in found.stages] == ["good"]
+    assert {len(item.stages) for item in found.tried} == {1, 2, 3}
+    half = {"stage/early": noise, "stage/good": x[:, :6].copy(), "embedding": x[:, 6:].copy()}
+    both = cut.choose(stages, half, y, alone(300), seed=0)
+    assert [stage.name for stage in both.stages] == ["good", "embedding"]

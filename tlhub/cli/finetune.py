@@ -93,8 +93,23 @@ def _print(run: ModelFolder) -> None:
         if accuracy is not None:
             table.add_row(name, f"{accuracy:.1%}", "")
     output.show(table)
+    gain = metrics["gain"]
+    if gain["value"] <= 0:
+        output.line(f"transfer does not help here: {BASELINES[gain['over']]} does as well")
+    elif gain["interval"][0] <= 0:
+        output.line(f"it is not certain that transfer helps over: {BASELINES[gain['over']]}")
+    left = "" if metrics["share"] == 1 else f", {metrics['share']:.0%} of the network is left"
+    output.line(f"{metrics['head']} on {' + '.join(metrics['stages'])}{left}")
+    if metrics["abstention"] and metrics["abstention"]["threshold"] is not None:
+        found = metrics["abstention"]
+        output.line(
+            f"for {found['risk']:.0%} errors, trust what has a probability of "
+            f"{found['threshold']:.2f} or more: {found['held_out_coverage']:.0%} of what was "
+            "held out"
+        )
+    what = "texts" if run.manifest.record.modality == "text" else "images"
     output.line(
-        f"{metrics['n_train']} images to learn from, {metrics['n_test']} held out, "
+        f"{metrics['n_train']} {what} to learn from, {metrics['n_test']} held out, "
         f"{_facts(run)['seconds']:.0f} s"
     )
     output.line(f"report: {run.path / 'report.html'}")

@@ -1,0 +1,99 @@
+"""Probabilities that mean what they say: temperature, calibration error, abstention.
+
+Everything here is fitted on predictions for examples that were left out of the fit. A temperature
+is one number that all logits are divided by (Guo et al., "On calibration of modern neural
+networks", 2017): it changes no prediction, and it is folded into the head.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import scipy.optimize
+from numpy.typing import NDArray
+
+from finetuning.ridge import Floats
+
+Labels = NDArray[np.int64]
+
+_BINS = 15
+_RANGE = (-7.0, 7.0)  # of the logarithm of a temperature
+RISK = 0.05
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How far probabilities were from the truth, on training examples left out in turn."""
+
+    temperature: float  # what the logits are divided by, within the graph
+    error_before: float  # expected calibration error
+    error: float
+    held_out_error: float | None = None  # of the exported file
+
+
+class Abstention(msgspec.Struct, frozen=True, kw_only=True):
+    """From which probability on an answer is to be trusted, for an error of ``risk`` at most."""
+
+    risk: float  # that was asked for
+    threshold: float | None  # None: no threshold reaches it
+    coverage: float  # of the examples left out in turn, the fraction at or above it
+    held_out_coverage: float | None = None
+    held_out_risk: float | None = None  # None where nothing held out is above it
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Logarithms of the probabilities (N, K)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    found: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return found
+
+
+def log_loss(logits: Floats, y: Labels) -> float:
+    """The mean negative log likelihood of the true classes."""
+    return float(-log_softmax(logits)[np.arange(len(y)), y].mean())
+
+
+def temperature(logits: Floats, y: Labels) -> float:
+    """What to divide logits (N, K) by for the least log loss."""
+
+    def loss(log_temperature: float) -> float:
+        return log_loss(logits / np.exp(log_temperature), y)
+
+    found = scipy.optimize.minimize_scalar(loss, bounds=_RANGE, method="bounded")
+    return float(np.exp(found.x))
+
+
+def calibration_error(probabilities: Floats, y: Labels) -> float:
+    """Expected calibration error: how far confidence is from accuracy, over bins of confidence."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
+    place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = np.abs(np.bincount(place, confidence - right, _BINS))
+    return float(gaps.sum() / len(y))
+
+
+def abstention(probabilities: Floats, y: Labels, risk: float = RISK) -> Abstention:
+    """The lowest threshold above which no more than ``risk`` of the answers are wrong."""
+    confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != y
+    order = np.argsort(-confidence, kind="stable")
+    errors = np.cumsum(wrong[order]) / np.arange(1, len(y) + 1)
+    last = np.append(np.diff(confidence[order]) != 0, True)  # equal ones are taken together
+    good = np.flatnonzero((errors <= risk) & last)
+    if not len(good):
+        return Abstention(risk=risk, threshold=None, coverage=0.0)
+    return Abstention(
+        risk=risk,
+        threshold=float(confidence[order][good[-1]]),
+        coverage=float((good[-1] + 1) / len(y)),
+    )
+
+
+def measured(found: Abstention, probabilities: Floats, y: Labels) -> Abstention:
+    """The same with what the threshold does on held-out examples."""
+    if found.threshold is None:
+        return found
+    kept = probabilities.max(axis=1) >= found.threshold
+    wrong = (probabilities.argmax(axis=1) != y)[kept]
+    return msgspec.structs.replace(
+        found,
+        held_out_coverage=float(kept.mean()),
+        held_out_risk=float(wrong.mean()) if len(wrong) else None,
+    )

@@ -1,0 +1,100 @@
+"""Where to cut a network: the stages whose features serve these data best.
+
+Each stage, and neighboring ones side by side, is judged by ridge regression that leaves every
+example out in turn, in closed form (`finetuning.ridge`): the strength and the stages with the
+least log loss win, each at its own best temperature. Accuracy alone is too coarse to choose by
+where examples are few. What lies above the last of the chosen stages leaves the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from finetuning.calibration import Labels, log_loss, temperature
+from finetuning.features import Rows
+from finetuning.ridge import STRENGTHS, Floats, Ridge, Scale
+from finetuning.stages import Stage
+
+_TOGETHER = 4  # stages side by side, at most
+_TIED = 0.01  # of the least loss: the cheaper one is taken
+_ROWS = 1500  # so many are enough to choose by
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """One choice of stages, and what leaving out each training example in turn says of it."""
+
+    stages: tuple[str, ...]
+    share: float  # of the backbone's multiply-accumulates that it takes
+    loss: float  # log loss
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The stages that were chosen, and everything that was tried."""
+
+    stages: tuple[Stage, ...]
+    loss: float
+    tried: tuple[Tried, ...]  # single stages from the input on, then those side by side
+
+
+def choose(
+    stages: Sequence[Stage],
+    vectors: Mapping[str, Rows],
+    y: Labels,
+    groups: Sequence[str],
+    *,
+    seed: int,
+) -> Cut:
+    """The best of ``stages``, whose ``vectors`` go by their outputs, for labels (N,).
+
+    Examples of one of the ``groups`` are left out together.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:_ROWS])
+    _, y = np.unique(y[rows], return_inverse=True)
+    member = np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
+    found: dict[tuple[Stage, ...], Tried] = {}
+
+    def best(tried: Sequence[tuple[Stage, ...]]) -> tuple[Stage, ...]:
+        for these in tried:
+            if these not in found:
+                scaled = [Scale.of(vectors[stage.output][rows]) for stage in these]
+                parts = [
+                    scale(vectors[stage.output][rows])
+                    for scale, stage in zip(scaled, these, strict=True)
+                ]
+                found[these] = _judged(these, np.hstack(parts), y, member)
+        least = min(item.loss for item in found.values())
+        near = [these for these, item in found.items() if item.loss <= least * (1 + _TIED)]
+        return min(near, key=lambda these: (these[-1].share, len(these), found[these].loss))
+
+    single = best([(stage,) for stage in stages])
+    chosen = best(_windows(stages, single[0])) if len(stages) > 1 else single
+    return Cut(chosen, found[chosen].loss, tuple(found.values()))
+
+
+def _windows(stages: Sequence[Stage], one: Stage) -> list[tuple[Stage, ...]]:
+    """Neighboring stages with this one among them."""
+    place = list(stages).index(one)
+    return [
+        tuple(stages[start : start + width])
+        for width in range(2, _TOGETHER + 1)
+        for start in range(max(0, place - width + 1), min(place, len(stages) - width) + 1)
+    ]
+
+
+def _judged(stages: Sequence[Stage], rows: Floats, y: Labels, groups: Labels) -> Tried:
+    decomposed = Ridge.of(rows, np.eye(int(y.max()) + 1)[y])
+    scores = [decomposed.left_out(strength, groups) for strength in STRENGTHS]
+    losses = [log_loss(given / temperature(given, y), y) for given in scores]
+    best = int(np.argmin(losses))
+    return Tried(
+        stages=tuple(stage.name for stage in stages),
+        share=round(stages[-1].share, 4),
+        loss=losses[best],
+        accuracy=float((scores[best].argmax(axis=1) == y).mean()),
+    )

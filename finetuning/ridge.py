@@ -1,0 +1,104 @@
+"""Ridge regression with its leave-one-out predictions, exactly and for many strengths at once.
+
+One eigendecomposition gives everything, of rows x rows where there are fewer rows than features
+(the dual form). Leaving out row i changes its prediction to ``y - (y - fit) / (1 - h)``, h being
+its entry on the diagonal of the hat matrix (Allen's PRESS, 1974): no second fit is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# For features of which an average row has length 1, so that they mean the same everywhere.
+STRENGTHS = tuple(float(10.0**power) for power in np.arange(-3, 1.01, 0.5))
+_ROUNDING = 1e-9
+_NOTHING = 1e-10  # of the largest eigenvalue: below, a direction is rounding
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Standardization after which an average row has length 1; what is constant becomes 0."""
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def of(cls, x: NDArray[np.floating]) -> Scale:
+        """As rows (N, D) have it."""
+        mean = x.mean(axis=0, dtype=np.float64)
+        scale = x.std(axis=0, dtype=np.float64)
+        scale[scale <= 1e-6 * scale.max()] = np.inf
+        return cls(mean, scale * np.sqrt(max(1, np.isfinite(scale).sum())))
+
+    def __call__(self, x: NDArray[np.floating]) -> Floats:
+        """Rows (N, D), standardized."""
+        rows: Floats = (x - self.mean) / self.scale
+        return rows
+
+    def folded(self, weight: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Weight (outputs, features) and bias for features as they are."""
+        weight = weight / self.scale
+        return weight, bias - weight @ self.mean
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Rows (N, D) and targets (N, K) decomposed; an intercept is fitted and not penalized."""
+
+    rows: Floats  # centered
+    center: Floats  # (D,)
+    targets: Floats  # centered
+    offset: Floats  # (K,)
+    vectors: Floats  # (N, R): left singular vectors of the rows
+    values: Floats  # (R,): squared singular values
+
+    @classmethod
+    def of(cls, rows: Floats, targets: Floats) -> Ridge:
+        """The decomposition of rows (N, D), for targets (N, K)."""
+        center, offset = rows.mean(axis=0), targets.mean(axis=0)
+        rows, targets = rows - center, targets - offset
+        if len(rows) <= rows.shape[1]:
+            values, vectors = np.linalg.eigh(rows @ rows.T)
+            kept = values > _NOTHING * max(values.max(initial=0.0), np.finfo(float).tiny)
+            values, vectors = values[kept], vectors[:, kept]
+        else:
+            values, right = np.linalg.eigh(rows.T @ rows)
+            kept = values > _NOTHING * max(values.max(initial=0.0), np.finfo(float).tiny)
+            values = values[kept]
+            vectors = rows @ (right[:, kept] / np.sqrt(values))
+        return cls(rows, center, targets, offset, vectors, values)
+
+    def left_out(self, strength: float, groups: NDArray[np.int64] | None = None) -> Floats:
+        """Predictions (N, K), each by a fit of all rows but its own, or but those of its group."""
+        shrink = self.values / (self.values + strength)
+        fitted = (self.vectors * shrink) @ (self.vectors.T @ self.targets)
+        residual = self.targets - fitted
+        lever = 1 / len(self.rows) + (self.vectors**2) @ shrink
+        left = residual / np.maximum(1 - lever, _ROUNDING)[:, None]
+        for places in _shared(groups):
+            part = self.vectors[places]
+            hat = 1 / len(self.rows) + (part * shrink) @ part.T
+            left[places] = np.linalg.lstsq(np.eye(len(places)) - hat, residual[places])[0]
+        found: Floats = self.targets - left + self.offset
+        return found
+
+    def linear(self, strength: float) -> tuple[Floats, Floats]:
+        """Weight (K, D) and bias (K,) of the fit of all rows."""
+        factors = self.vectors.T @ self.targets / (self.values + strength)[:, None]
+        # By the singular value decomposition: rows.T @ vectors is right.T * sqrt(values).
+        weight = (self.rows.T @ (self.vectors @ factors)).T
+        return weight, self.offset - weight @ self.center
+
+
+def _shared(groups: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
+    """The places of each group that has several rows."""
+    if groups is None:
+        return []
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [part for part in parts if len(part) > 1]
