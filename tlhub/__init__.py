@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         record,
         search,
     )
+    from tlhub.checking import check_data
     from tlhub.extracting import features
     from tlhub.settings import Settings
     from tlhub.syncing import sync
@@ -40,6 +41,7 @@ __all__ = [
     "TlhubError",
     "add",
     "catalog",
+    "check_data",
     "convert",
     "features",
     "finetune",
@@ -60,6 +62,7 @@ _HOMES = {
     "TlhubError": "catalog.errors",
     "add": "tlhub.adding",
     "catalog": "tlhub.api",
+    "check_data": "tlhub.checking",
     "convert": "tlhub.api",
     "features": "tlhub.extracting",
     "finetune": "tlhub.api",

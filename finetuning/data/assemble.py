@@ -66,9 +66,6 @@ def assemble(found: Found, kind: Kind | None) -> Dataset:
     hashed = _hashed(found, understood, skipped)
     examples = _without_conflicts(hashed, understood.kind, skipped)
     notes = (*found.notes, *([understood.note] if understood.note else []))
-    for reason, count in Counter(item.reason for item in skipped).items():
-        names = [item.name for item in skipped if item.reason == reason]
-        _log.warning("left out %d (%s): %s", count, reason, some(names))
     data = Dataset(
         found.root,
         understood.kind,

@@ -43,7 +43,9 @@ class Example:
     sha256: str  # of the content: of an image's encoded bytes, of a text's UTF-8
     target: Target
     part: Part | None = None  # where the data themselves say which
-    group: str | None = None  # examples of one group are never on both sides of a split
+    # Examples of one group, or that are nearly the same, are never on both sides of a split.
+    group: str | None = None
+    near: str | None = None
 
     @property
     def text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catalog.errors import DataError
 from finetuning.data.dataset import Kind, Target, some
@@ -34,6 +34,14 @@ def resolve(found: Sequence[Label], kind: Kind | None, names: Sequence[str] = ()
         DataError: they cannot be what ``kind`` says, or make no sense.
     """
     values = [_plain(value) for value in found]
+    blanks = {v for v in found if isinstance(v, str) and v.strip() and v != v.strip()}
+    said = f"blanks around labels are taken off: {some(sorted(map(repr, blanks)))}"
+    labels = _resolve(values, kind, names)
+    notes = [note for note in (labels.note, said if blanks else None) if note]
+    return replace(labels, note="; ".join(notes) or None)
+
+
+def _resolve(values: Sequence[Label], kind: Kind | None, names: Sequence[str]) -> Labels:
     if any(isinstance(value, dict) for value in values):
         return _columns([value if isinstance(value, dict) else {} for value in values], kind)
     if names:

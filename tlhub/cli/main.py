@@ -30,7 +30,7 @@ COMMANDS = (
     "verify",
     "doctor",
 )
-GROUPS = ("catalog", "cache")
+GROUPS = ("catalog", "cache", "data")
 
 
 def application(asked: str | None = None) -> typer.Typer:

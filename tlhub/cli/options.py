@@ -28,6 +28,26 @@ Again = Annotated[bool, typer.Option("--force", help="Make it again even if it i
 Trust = Annotated[bool, typer.Option("--trust", help="Read pickles that hold more than tensors.")]
 
 
+ImageColumn = Annotated[
+    str | None, typer.Option("--image-column", help="The column of a table with images or paths.")
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text-column", help="The column of a table with texts.")
+]
+LabelColumns = Annotated[
+    list[str] | None,
+    typer.Option("--label-column", help="The column with labels; several are several labels."),
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option("--group-column", help="Rows of one value, say a patient, stay on one side."),
+]
+Kind = Annotated[
+    Literal["classification", "multi-label", "regression"] | None,
+    typer.Option("--kind", help="What the labels are, if not as they look."),
+]
+
+
 def _complete(incomplete: str) -> list[str]:
     from tlhub import api
 
