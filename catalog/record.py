@@ -43,7 +43,8 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """From a decoded RGB photo to the tensor the weights were trained on.
 
     Resize (``shortest``: the shorter side to ``floor(side / crop_pct)``, then crop the center;
-    ``squash``: both sides), scale to 0..1, subtract ``mean``, divide by ``std``.
+    ``squash``: both sides), scale to 0..1, subtract ``mean``, divide by ``std``. Of an odd number
+    of pixels that is cut off, torchvision begins at ``rounded`` half, transformers at ``floor``.
     """
 
     mean: tuple[float, ...]
@@ -51,6 +52,7 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
     crop_pct: float = 1.0
     resize_mode: Literal["shortest", "squash"] = "shortest"
+    crop_offset: Literal["rounded", "floor"] = "rounded"
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -128,10 +128,10 @@ def _network(backbone: TorchBackbone) -> onnx.ModelProto:
 
 def _free_names(graph: ir.Graph, names: Set[str]) -> None:
     """Rename inner tensors that the exporter named as outputs are: `embedding` is an operator."""
-    for node in graph.all_nodes():
-        for value in node.outputs:
-            if value.name in names and not value.is_graph_output():
-                value.name = f"{value.name}/inner"
+    made = [value for node in graph.all_nodes() for value in node.outputs]
+    for value in [*made, *graph.initializers.values()]:
+        if value.name in names and not value.is_graph_output():
+            value.name = f"{value.name}/inner"
 
 
 @contextmanager

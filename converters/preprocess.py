@@ -4,7 +4,8 @@ Both do what `catalog.record.Preprocess` says, as torchvision does it on a PIL i
 resize uint8 to uint8, as PIL does: with ``cubic_coeff_a=-0.5``, ``half_pixel``, ``antialias`` and
 ``exclude_outside`` they come within 1/255 of it. Sizes and offsets are torchvision's: the longer
 side is truncated, the crop's offset rounded half to even. All four sizes are passed, since ONNX
-Runtime's optimizer fails on ``Resize`` with ``axes``.
+Runtime's optimizer fails on ``Resize`` with ``axes``. The crop of transformers begins at the offset
+rounded down (``crop_offset``).
 
 A resize is two passes, rounded to 8 bits after each, so their order shows. ONNX Runtime resizes
 horizontally first, as Pillow always did; since version 13 Pillow begins vertically where height
@@ -80,7 +81,9 @@ def pixel_values(
     filter_ = Image.Resampling[preprocess.interpolation.upper()]
     photo = Image.fromarray(image)
     photo = photo.resize((width, photo.height), filter_).resize((width, height), filter_)
-    tensor = transforms.to_tensor(transforms.center_crop(photo, list(size)))
+    margins = ((height - size[0]) / 2, (width - size[1]) / 2)
+    top, left = (math.floor(m) if preprocess.crop_offset == "floor" else round(m) for m in margins)
+    tensor = transforms.to_tensor(transforms.crop(photo, top, left, *size))
     normal: torch.Tensor = transforms.normalize(tensor, list(preprocess.mean), list(preprocess.std))
     return normal
 
@@ -127,11 +130,13 @@ def onnx_nodes(
     )
 
     crop = constant("crop_size", size, np.int64)
-    margin = node(
-        "Cast", [node("Sub", [resized, crop], "margin")], "margin_float", to=TensorProto.FLOAT
-    )
-    half = node("Mul", [margin, constant("half", 0.5, np.float32)], "margin_half")
-    start = node("Cast", [node("Round", [half], "start_float")], "start", to=TensorProto.INT64)
+    margin = node("Sub", [resized, crop], "margin")
+    if preprocess.crop_offset == "floor":
+        start = node("Div", [margin, constant("two", 2, np.int64)], "start")
+    else:
+        margin = node("Cast", [margin], "margin_float", to=TensorProto.FLOAT)
+        half = node("Mul", [margin, constant("half", 0.5, np.float32)], "margin_half")
+        start = node("Cast", [node("Round", [half], "start_float")], "start", to=TensorProto.INT64)
     end = node("Add", [start, crop], "end")
     axes = constant("spatial_axes", [2, 3], np.int64)
     pixels = node("Slice", [pixels, start, end, axes], "cropped")
@@ -156,6 +161,7 @@ def description(preprocess: Preprocess, size: tuple[int, int]) -> dict[str, Any]
         "resized_to": [resized_side(side, preprocess) for side in size],
         "interpolation": preprocess.interpolation,
         "crop": list(size),
+        "crop_offset": preprocess.crop_offset,
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
     }

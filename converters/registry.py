@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
-from converters import repository
+from converters import repository, vision_repository
 
 if TYPE_CHECKING:
     from converters.backbone import Backbone, TorchBackbone
@@ -63,7 +63,7 @@ def obstacle(record: ModelRecord) -> str | None:
         known = ", ".join(sorted(FRAMEWORKS))
         return f"no converter knows {record.framework or 'its framework'}; known are {known}"
     if record.framework in _OF_REPOSITORIES:
-        return repository.obstacle(record.architecture)
+        return vision_repository.obstacle(record.architecture)
     if record.framework in _WHOLE:
         return None
     if record.architecture is None:

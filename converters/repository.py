@@ -11,19 +11,17 @@ Sources: transformers' `PretrainedConfig` and `PreTrainedTokenizerBase`, sentenc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
-import msgspec
-
 from catalog.errors import ConversionError, IntegrityError, UnsafeError
+from converters.configurations import Loader, Read, check_config, labels_of, num_classes_of
 from converters.interface import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TOKENIZER
 
 CONFIG, MODULES = "config.json", "modules.json"
-LARGEST_BYTES = 4 << 20  # a configuration that is larger is none
 TRANSFORMERS, SENTENCE_TRANSFORMERS = "transformers", "sentence-transformers"
 
 # Architectures by what `model_type` calls them: how the names of their classes begin.
@@ -40,7 +38,7 @@ CLASSES = {
     "roberta": "Roberta",
     "xlm-roberta": "XLMRoberta",
 }
-_CLASSIFIER = "ForSequenceClassification"
+CLASSIFIER = "ForSequenceClassification"
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")  # the heads of pretraining are left away
 _TYPED = ("albert", "bert", "deberta", "deberta-v2", "electra")  # where there are token types
 # These count positions from behind that of the padding token, 1 unless the configuration says so.
@@ -56,23 +54,18 @@ VOCABULARIES = (
     *("vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"),
     *("sentencepiece.bpe.model", "spm.model", "spiece.model"),
 )
+# Of photos: the new place, nested under `image_processor`, and the one of its own.
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _SMALL_FILES = (
     *(CONFIG, MODULES, "config_sentence_transformers.json", *_SENTENCE_CONFIGS),
     *("tokenizer_config.json", "special_tokens_map.json"),
+    *PROCESSORS,
 )
 _WEIGHTS = re.compile(
     r"(model(-\d{5}-of-\d{5})?\.safetensors|pytorch_model(-\d{5}-of-\d{5})?\.bin"
     r"|(model\.safetensors|pytorch_model\.bin)\.index\.json)"
 )
 _MOST_MODULES = 64
-_MOST_LABELS = 100_000
-_MOST_OF_A_COUNT = 1_000  # layers, heads, ...: a loop of the framework runs so often
-_LARGEST_NUMBER = 1 << 31
-_COUNT = re.compile(r"(^|_)(num|n)_|depth|layers|groups")
-_LABELS = ("id2label", "label2id")
-_DEEPEST = 8
-
-Read = Callable[[str], bytes]
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ class TextRepository:
         """
         names = set(names)
         root = root_of(names)
-        load = _Loader(names, read)
+        load = Loader(names, read)
         listed = load.value(f"{root}{MODULES}", list[dict[str, Any]])
         modules = None if listed is None else tuple(_modules(listed, root, load))
         encoder = root
@@ -155,32 +148,17 @@ class TextRepository:
     @property
     def is_classifier(self) -> bool:
         """Whether it sorts texts into classes."""
-        return self.modules is None and self.architecture.endswith(_CLASSIFIER)
+        return self.modules is None and self.architecture.endswith(CLASSIFIER)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes in the order of the logits; those that are made up are none."""
-        names = self.config.get("id2label")
-        if not isinstance(names, dict):
-            return ()
-        try:
-            numbered = {int(key): name for key, name in names.items()}
-        except ValueError:
-            return ()
-        labels = [numbered.get(n) for n in range(len(numbered))]
-        if not all(isinstance(name, str) and name.splitlines() == [name] for name in labels):
-            return ()
-        invented = all(name == f"LABEL_{n}" for n, name in enumerate(labels))
-        return () if invented else tuple(map(str, labels))
+        return labels_of(self.config)
 
     @property
     def num_classes(self) -> int:
         """How many classes it tells apart, as transformers counts them."""
-        names = self.config.get("id2label")
-        if isinstance(names, dict):
-            return len(names)
-        count = self.config.get("num_labels", self.config.get("_num_labels", 2))
-        return count if isinstance(count, int) else 2
+        return num_classes_of(self.config)
 
     @property
     def activation(self) -> str:
@@ -267,7 +245,7 @@ def root_of(names: Iterable[str]) -> str:
 
 
 def small_files(names: Iterable[str]) -> set[str]:
-    """Those among the names that `TextRepository.of` may read; all of them are small."""
+    """Those among the names that are read before anything is fetched; all of them are small."""
     names = set(names)
     root = root_of(names)
     return {
@@ -290,13 +268,18 @@ def needed_files(repository: TextRepository, names: Iterable[str]) -> set[str]:
     if not names & vocabularies:
         raise ConversionError(f"it has no tokenizer: no {repository.encoder}{TOKENIZER}")
     folders = {repository.encoder, *(m.folder for m in repository.modules or () if m.config)}
-    weights = {
+    small = small_files(names) - {f"{repository.root}{name}" for name in PROCESSORS}
+    return small | (names & vocabularies) | weights_in(names, folders)
+
+
+def weights_in(names: Iterable[str], folders: Iterable[str]) -> set[str]:
+    """Those among the names that are weights, right in one of the folders."""
+    return {
         name
         for name in names
         for folder in folders
         if name.startswith(folder) and _WEIGHTS.fullmatch(name[len(folder) :])
     }
-    return small_files(names) | (names & vocabularies) | weights
 
 
 def obstacle(architecture: str | None) -> str | None:
@@ -311,7 +294,7 @@ def obstacle(architecture: str | None) -> str | None:
 
 
 def _classes_of(model_type: str) -> set[str]:
-    return {f"{CLASSES[model_type]}{suffix}" for suffix in (*_ENCODERS, _CLASSIFIER)}
+    return {f"{CLASSES[model_type]}{suffix}" for suffix in (*_ENCODERS, CLASSIFIER)}
 
 
 def pooling_modes(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -345,7 +328,7 @@ _POOLING_KEYS = {
 _KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
 
 
-def _modules(listed: list[dict[str, Any]], root: str, load: _Loader) -> Iterator[Module]:
+def _modules(listed: list[dict[str, Any]], root: str, load: Loader) -> Iterator[Module]:
     if not 2 <= len(listed) <= _MOST_MODULES:
         raise ConversionError(f"it has {len(listed)} modules")
     kinds = []
@@ -380,61 +363,3 @@ def _prompt(config: Mapping[str, Any]) -> str:
     prompts, name = config.get("prompts"), config.get("default_prompt_name")
     prompt = prompts.get(name, "") if isinstance(prompts, dict) and name is not None else ""
     return prompt if isinstance(prompt, str) else ""
-
-
-def check_config(config: Mapping[str, Any]) -> None:
-    """Refuse figures that would fill memory or time before a tensor's shape can speak.
-
-    Raises:
-        UnsafeError: one is absurd; the message names it.
-    """
-    labels = [value for key in _LABELS if isinstance(value := config.get(key), dict)]
-    if any(len(value) > _MOST_LABELS for value in labels):
-        raise UnsafeError(f"config.json has over {_MOST_LABELS} labels")
-    for key, value in _numbers("", {k: v for k, v in config.items() if k not in _LABELS}, 0):
-        most = _LARGEST_NUMBER
-        if key in {"num_labels", "_num_labels"}:
-            most = _MOST_LABELS
-        elif _COUNT.search(key):
-            most = _MOST_OF_A_COUNT
-        if not abs(value) <= most:
-            raise UnsafeError(f"config.json says {key} is {value}, which is absurd")
-
-
-def _numbers(key: str, value: Any, depth: int) -> Iterator[tuple[str, float]]:
-    if depth > _DEEPEST:
-        raise UnsafeError(f"config.json is nested over {_DEEPEST} deep")
-    if isinstance(value, bool):
-        return
-    if isinstance(value, int | float):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _numbers(str(name), inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _numbers(key, inner, depth + 1)
-
-
-@dataclass(frozen=True)
-class _Loader:
-    """JSON files of the repository by their names."""
-
-    names: set[str]
-    read: Read
-
-    def object(self, name: str) -> dict[str, Any] | None:
-        """The object in a file; None where there is no such file."""
-        found: dict[str, Any] | None = self.value(name, dict[str, Any])
-        return found
-
-    def value(self, name: str, type_: Any) -> Any:
-        if name not in self.names:
-            return None
-        data = self.read(name)
-        if len(data) > LARGEST_BYTES:
-            raise UnsafeError(f"{name} has {len(data)} bytes, which no configuration has")
-        try:
-            return msgspec.json.decode(data, type=type_)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise IntegrityError(f"{name} makes no sense: {error}") from error

@@ -12,47 +12,12 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from benchmarks.architectures.tiny import TEXT, VOCABULARY, text_config
 from catalog.record import ModelRecord
 from converters.text_front import SENTENCES
 
-VOCABULARY = 300
+CONFIGS = TEXT
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_SMALL = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-# What an architecture wants besides, or instead.
-CONFIGS: dict[str, dict[str, Any]] = {
-    "bert": {},
-    "distilbert": {
-        "dim": 32, "hidden_dim": 48, "n_layers": 3, "n_heads": 4, "hidden_size": None,
-        "num_hidden_layers": None, "num_attention_heads": None, "intermediate_size": None,
-    },
-    "roberta": {"type_vocab_size": 1},
-    "xlm-roberta": {"type_vocab_size": 1},
-    "camembert": {"type_vocab_size": 1},
-    "electra": {"embedding_size": 16},
-    "albert": {"embedding_size": 16, "num_hidden_groups": 1},
-    "mpnet": {},
-    "deberta": {
-        "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_relative_positions": -1,
-        "position_biased_input": False,
-    },
-    "deberta-v2": {
-        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16,
-        "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False,
-        "max_relative_positions": -1, "type_vocab_size": 0,
-    },
-    "modernbert": {
-        "global_attn_every_n_layers": 2, "local_attention": 16, "cls_token_id": 2,
-        "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
-    },
-}  # fmt: skip
 
 
 def tokenizer() -> Tokenizer:
@@ -71,12 +36,6 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def config_of(model_type: str, **more: Any) -> transformers.PretrainedConfig:
-    options = {**_SMALL, **CONFIGS[model_type], **more}
-    options = {key: value for key, value in options.items() if value is not None}
-    return transformers.CONFIG_MAPPING[model_type](**options)
-
-
 def enliven(module: torch.nn.Module) -> None:
     """Random weights large enough that every token, its place and its neighbors count."""
     generator = torch.Generator().manual_seed(0)
@@ -93,7 +52,7 @@ def network(model_type: str, labels: Sequence[str] = (), **more: Any) -> torch.n
     """A living network: an encoder, or a classifier where there are labels."""
     if labels:
         more = {"id2label": dict(enumerate(labels)), "num_labels": len(labels), **more}
-    config = config_of(model_type, **more)
+    config = text_config(model_type, **more)
     mapping = (
         transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
         if labels

@@ -111,7 +111,7 @@ def plan(
         record, no_onnx = alone.record, alone.obstacle
         artifacts = alone.needed if no_onnx is None else artifacts
     elif options.format == "onnx":
-        said = _described(record, artifacts, place, settings, job)
+        said = _described(record, artifacts, place, settings, job, options)
         record, needed = said.record, _needed(said, artifacts, place)
         no_onnx = said.obstacle or _obstacle(record, needed, options)
         if no_onnx is None:
@@ -337,9 +337,11 @@ def _described(
     place: Place | None,
     settings: Settings,
     job: Job,
+    options: Options,
 ) -> repositories.Said:
     """The record with what the repository's own small files say."""
     prepared = record.architecture is not None and record.preprocess is not None
+    prepared &= record.framework != "transformers"  # where files say more than a record can
     if prepared or record.framework not in repositories.FRAMEWORKS:
         return repositories.Said(record)
     there = _by_path(artifacts, place)
@@ -348,7 +350,8 @@ def _described(
         return repositories.Said(record, "its configuration is larger than any is")
     wanted = mirrored([there[name] for name in sorted(named)], settings.mirrors)
     files = fetch(wanted, job.store, offline=settings.offline) if wanted else {}
-    return repositories.look(record, files, [*named, *(a.path for a in artifacts)])
+    there_are = [*named, *(a.path for a in artifacts)]
+    return repositories.look(record, files, there_are, preprocess=options.preprocess)
 
 
 def _by_path(artifacts: Sequence[Artifact], place: Place | None) -> dict[str, Artifact]:

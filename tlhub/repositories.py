@@ -19,6 +19,7 @@ from catalog.record import ModelRecord, Preprocess
 
 if TYPE_CHECKING:
     from converters.repository import TextRepository
+    from converters.vision_repository import VisionRepository
 
 LARGEST_BYTES = 4 << 20  # a configuration that is larger is none
 _OF_TEXT = ("transformers", "sentence-transformers")
@@ -74,12 +75,17 @@ def small_files(names: Iterable[str]) -> set[str]:
         return set()
 
 
-def look(record: ModelRecord, files: Mapping[str, Path], names: Iterable[str]) -> Said:
+def look(
+    record: ModelRecord, files: Mapping[str, Path], names: Iterable[str], *, preprocess: bool = True
+) -> Said:
     """The record with what ``files`` say besides; ``names`` are those of all files there are.
+
+    Without ``preprocess`` it does not matter how photos become tensors.
 
     Raises:
         UnsafeError: they point outside of their folder, or their figures are absurd.
     """
+    from converters import vision_repository
     from converters.repository import CONFIG, TextRepository, needed_files, root_of
 
     if not files:
@@ -93,6 +99,10 @@ def look(record: ModelRecord, files: Mapping[str, Path], names: Iterable[str]) -
     if record.framework not in {None, *_OF_TEXT}:
         return Said(record)
     try:
+        images = vision_repository.VisionRepository.of(files, lambda name: files[name].read_bytes())
+        if images is not None:
+            needed = vision_repository.needed_files(images, names)
+            return Said(_image(record, images, preprocess=preprocess), needed=frozenset(needed))
         found = TextRepository.of(files, lambda name: files[name].read_bytes())
         needed = needed_files(found, names)
     except UnsafeError:
@@ -120,6 +130,28 @@ def _text(record: ModelRecord, found: TextRepository) -> ModelRecord:
         label_set=None,
         input_size=(found.max_length,),
         embed_dim=found.embed_dim,
+    )
+
+
+def _image(record: ModelRecord, found: VisionRepository, *, preprocess: bool) -> ModelRecord:
+    try:
+        how, size = found.recipe() if preprocess else (None, found.image_size())
+    except ConversionError as error:
+        raise ConversionError(
+            f"{error.message}; `tlhub convert --no-preprocess` makes a graph of the network alone"
+        ) from error
+    return msgspec.structs.replace(
+        record,
+        framework="transformers",
+        architecture=found.architecture,
+        family=record.family or found.model_type,
+        task="image-classification" if found.is_classifier else "image-feature-extraction",
+        modality="image",
+        num_classes=found.num_classes if found.is_classifier else None,
+        labels=found.labels if found.is_classifier else (),
+        label_set=None,
+        input_size=(3, *size),
+        preprocess=how,
     )
 
 

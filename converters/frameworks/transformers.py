@@ -1,4 +1,4 @@
-"""Text encoders and classifiers of transformers, from the files of a repository.
+"""Text encoders and classifiers of transformers, from the files of a repository; images, too.
 
 The weights go through `converters.weights` into a network that transformers builds from
 `config.json`; its own loading is used for what it knows of older names of tensors. Nothing of a
@@ -7,42 +7,25 @@ repository is imported, and nothing is fetched.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 
-from catalog.errors import ConversionError, UnsafeError
+from catalog.errors import ConversionError
 from catalog.record import ModelRecord
-from converters import weights
+from converters import pretrained, weights
 from converters.backbone import Network, TorchBackbone
 from converters.interface import ATTENTION_MASK, EMBEDDING, LOGITS, TOKEN_EMBEDDINGS
 from converters.pooling import Pooling
-from converters.repository import CONFIG, MODULES, TextRepository, small_files
+from converters.repository import CLASSES, CLASSIFIER, MODULES, TextRepository, small_files
 from converters.text_front import TextFront
-from converters.weights import StateDict
-
-try:
-    import transformers
-except ImportError as missing:
-    raise ConversionError(
-        "models of transformers are converted by transformers, which is not installed",
-        hint="pip install 'transformers>=5.0'",
-    ) from missing
+from converters.vision_repository import VisionRepository
 
 LIBRARIES = ("torch", "transformers", "tokenizers")
 
-_SLACK_BYTES = 64 << 20  # of tensors that a network has and its file has not
-# What a configuration could say of how to compute: code fetched from a hub, or another compiler.
-_NOT_TAKEN = (
-    *("attn_implementation", "experts_implementation", "quantization_config", "auto_map"),
-    *("reference_compile", "torch_dtype", "dtype", "gradient_checkpointing", "use_kernels"),
-)
 # A layer for the pretraining of some encoders that some files have not; no embedding is made of it.
 _POOLER = "pooler."
 
@@ -103,13 +86,18 @@ class TextClassifier(Network):
 
 
 def load(files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> TorchBackbone:
-    """The text model in a repository's ``files``, by their names in it.
+    """The text or image model in a repository's ``files``, by their names in it.
 
     Raises:
         ConversionError: it is none that is converted, or weights are missing or left over.
         UnsafeError: reading it could run code or fill the memory.
         IntegrityError: it is corrupted.
     """
+    images = VisionRepository.of(files, lambda name: files[name].read_bytes())
+    if images is not None:
+        from converters.frameworks import transformers_vision
+
+        return transformers_vision.load(images, files, record, trust=trust)
     repository = TextRepository.of(files, lambda name: files[name].read_bytes())
     if repository.modules is not None:
         from converters.frameworks import sentence_transformers
@@ -129,7 +117,7 @@ def load(files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> Torc
 
 
 def fresh(record: ModelRecord) -> TorchBackbone:
-    """Nothing: a record does not say all that it takes to build a text encoder.
+    """Nothing: a record does not say all that it takes to build a network.
 
     Raises:
         ConversionError: always.
@@ -173,87 +161,26 @@ def network(
         UnsafeError: the configuration wants far more than there is.
     """
     state = weights.read_folder(files, repository.encoder, trust=trust)
-    config = _config(repository)
-    class_ = _class_of(repository, config)
-    with _quiet(), _explained(repository), torch.device("meta"):
-        empty = class_(config)
-    _check_size(empty, state)
-    attention = "sdpa" if getattr(empty, "_supports_sdpa", False) else "eager"
-    with _quiet(), _explained(repository):
-        model, report = class_.from_pretrained(
-            None,
-            config=config,
-            state_dict=state,
-            attn_implementation=attention,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    _check_loaded(model, report, repository)
-    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
-
-
-def _config(repository: TextRepository) -> Any:
-    said = {
-        key: value
-        for key, value in repository.config.items()
-        if key not in _NOT_TAKEN and not key.startswith("_")
-    }
-    with _quiet(), _explained(repository):
-        return transformers.CONFIG_MAPPING[repository.model_type].from_dict(said)
-
-
-def _class_of(repository: TextRepository, config: Any) -> Any:
-    classifiers = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    mapping = classifiers if repository.is_classifier else transformers.MODEL_MAPPING
-    return mapping[type(config)]
-
-
-def _check_size(empty: torch.nn.Module, state: StateDict) -> None:
-    """Refuse a network that is far larger than its file before memory is taken for it."""
-    tensors = [*empty.parameters(), *empty.buffers()]
-    wanted = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    there = sum(tensor.numel() * 4 for tensor in state.values())
-    if wanted > 2 * there + _SLACK_BYTES:
-        raise UnsafeError(
-            f"{CONFIG} describes a network of {wanted} bytes, but there are weights of {there}"
-        )
-
-
-def _check_loaded(
-    model: torch.nn.Module, report: Mapping[str, Any], repository: TextRepository
-) -> None:
-    """Nothing of the network may be random, and nothing of the file unused but known heads."""
-    for name, theirs, ours in sorted(report["mismatched_keys"]):
-        raise ConversionError(f"{name} has shape {tuple(theirs)}, {CONFIG} describes {tuple(ours)}")
-    missing = sorted(n for n in report["missing_keys"] if not n.startswith(_POOLER))
-    if missing:
-        raise ConversionError(
-            f"the weights lack {_named(missing)} of {type(model).__name__}: they would be random"
-        )
+    config = pretrained.config_of(repository.config, repository.model_type, repository.architecture)
+    model = pretrained.load(
+        f"{CLASSES[repository.model_type]}{CLASSIFIER if repository.is_classifier else 'Model'}",
+        config,
+        state,
+        architecture=repository.architecture,
+        left_out=() if repository.is_classifier else _HEADS,
+        random=(_POOLER,),
+    )
     if not repository.is_classifier and hasattr(model, "pooler"):
         model.pooler = None  # type: ignore[assignment]
-    heads = _HEADS[repository.is_classifier]
-    left = sorted(n for n in report["unexpected_keys"] if not n.startswith(heads))
-    if left:
-        raise ConversionError(
-            f"the weights hold {_named(left)}, which {type(model).__name__} has no place for"
-        )
+    return model
 
 
 # What a file may hold besides the encoder: heads of its pretraining, and tables of positions.
-_HEADS = {
-    False: (
-        *("cls.", "lm_head.", "predictions.", "sop_classifier.", "vocab_", "head.", "decoder."),
-        *("generator_", "discriminator_", "lm_predictions.", "mask_predictions.", "deberta.rel"),
-        *("embeddings.position_ids", "pooler."),
-    ),
-    True: (),
-}
-
-
-def _named(names: list[str]) -> str:
-    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+_HEADS = (
+    *("cls.", "lm_head.", "predictions.", "sop_classifier.", "vocab_", "head.", "decoder."),
+    *("generator_", "discriminator_", "lm_predictions.", "mask_predictions.", "deberta.rel"),
+    *("embeddings.position_ids", "pooler."),
+)
 
 
 def _head_of(model: torch.nn.Module, repository: TextRepository) -> str:
@@ -264,36 +191,3 @@ def _head_of(model: torch.nn.Module, repository: TextRepository) -> str:
     raise ConversionError(
         f"{type(model).__name__} has no last layer for {repository.num_classes} classes"
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers; what goes wrong it raises, and what is missing it returns."""
-    from transformers.utils import logging as theirs
-
-    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
-    theirs.set_verbosity(logging.CRITICAL)
-    theirs.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        theirs.set_verbosity(level)
-        if bars:
-            theirs.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def _explained(repository: TextRepository) -> Iterator[None]:
-    """Say of a configuration that makes no sense to transformers whose it is."""
-    try:
-        yield
-    except (MemoryError, OSError):
-        raise
-    except Exception as error:  # transformers raises anything over it
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConversionError(
-            f"transformers {transformers.__version__} cannot build {repository.architecture}: "
-            f"{lines[0]}"
-        ) from error

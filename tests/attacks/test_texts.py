@@ -192,6 +192,8 @@ def test_a_missing_library_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.delitem(sys.modules, framework.__name__)
+    monkeypatch.delitem(sys.modules, "converters.pretrained")
+    monkeypatch.delattr("converters.pretrained")
     with pytest.raises(ConversionError, match="not installed") as caught:
         importlib.import_module(framework.__name__)
     assert "pip install" in caught.value.hint
