@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from finetuning.data.dataset import Kind
 
@@ -16,3 +17,4 @@ class Options:
     labels: tuple[str, ...] = ()
     group: str | None = None
     kind: Kind | None = None
+    split: Path | None = None  # who trains and who is held out, as `splits.write` wrote it

@@ -9,9 +9,10 @@ from pathlib import Path
 from catalog.errors import DataError
 from finetuning.data import archives, columns, folders, saved, shards, tables
 from finetuning.data.assemble import Found, assemble
-from finetuning.data.dataset import Dataset, Kind, Part
+from finetuning.data.dataset import Dataset, Kind, Part, some
 from finetuning.data.files import Content, Files, of_folder, reading, suffix
 from finetuning.data.options import Options
+from finetuning.data.splits import parts_in
 
 _FORMS = "a folder of class folders, a table, an archive, WebDataset shards, or a saved data set"
 
@@ -27,7 +28,33 @@ def read(data: Path, options: Options | None = None) -> Dataset:
     options = options or Options()
     with reading(data):
         found, kind = _found(data, options)
+    if options.split is not None:
+        found = _parted(found, options.split)
     return assemble(found, options.kind or kind)
+
+
+def _parted(found: Found, file: Path) -> Found:
+    """The same in the parts of a split that was written down; what is new is learned from.
+
+    Raises:
+        DataError: the split is of other data.
+    """
+    parts = parts_in(file)
+    names = {raw.name for raw in found.raws}
+    gone, new = sorted(parts.keys() - names), sorted(names - parts.keys())
+    if len(gone) > len(parts) / 2:
+        raise DataError(
+            f"{file} is a split of other data: {len(gone)} of its {len(parts)} names are not here, "
+            f"among them {some(gone)}",
+            hint="it has names as `tlhub data check` prints them",
+        )
+    notes = list(found.notes)
+    if gone:
+        notes.append(f"{len(gone)} names of the split are not in the data: {some(gone)}")
+    if new:
+        notes.append(f"{len(new)} examples are not in the split and are learned from: {some(new)}")
+    raws = [replace(raw, part=parts.get(raw.name, "train")) for raw in found.raws]
+    return replace(found, raws=raws, notes=notes)
 
 
 def check_place(data: Path) -> None:

@@ -1,13 +1,36 @@
-"""Which examples are learned from and which are held out."""
+"""Which examples are learned from and which are held out.
+
+What belongs together (the same bytes, nearly the same image, one group) is a unit and falls on one
+side. Which side follows from the seed and the unit's own bytes, so that adding examples moves few
+of the others. Units are drawn label by label, the rarest first, until each label has its share
+held out (after Sechidis et al., 2011); numbers are drawn by their quantiles.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections import Counter
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from catalog.disk import replacing
 from catalog.errors import DataError, UsageError
-from finetuning.data.dataset import Dataset
+from finetuning.data import texts
+from finetuning.data.dataset import Dataset, Example, Part, some
+from finetuning.data.drawing import drawn
+from finetuning.data.files import read_bytes
+
+_log = logging.getLogger(__name__)
+
+_BINS = 10  # of numbers
+_IN_A_BIN = 4  # examples at least
+_NONE = -1  # the label of an example of which no label holds
 
 
 @dataclass(frozen=True)
@@ -20,14 +43,14 @@ class Split:
 
 
 def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
-    """The folder's own split where it has one, else a stratified one.
+    """The data's own split where they have one, else a stratified one.
 
-    Images of the same bytes stay together. Which side an image falls on follows from the seed
-    and its bytes alone, so that adding images moves few of the others.
+    A class that cannot be parted, since it has one example or all of it belongs together, is
+    learned from alone.
 
     Raises:
         UsageError: ``test_fraction`` is not between 0 and 1.
-        DataError: a class has fewer than two different images.
+        DataError: nothing can be held out.
     """
     if not 0 < test_fraction < 1:
         raise UsageError(
@@ -37,23 +60,133 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
         train = tuple(i for i, example in enumerate(data.examples) if example.part == "train")
         test = tuple(i for i, example in enumerate(data.examples) if example.part == "test")
         return Split(train, test, given=True)
-    held: set[str] = set()
-    for label, name in enumerate(data.classes):
-        copies = Counter(example.sha256 for example in data.examples if example.target == label)
-        if len(copies) < 2:
-            raise DataError(
-                f"class {name!r} has only {len(copies)} image: one to learn from and another to "
-                "test on are needed",
-                hint="add images to it, or delete its folder",
-            )
-        order = sorted(copies, key=lambda sha: hashlib.sha256(f"{seed}:{sha}".encode()).digest())
-        wanted = max(1, round(test_fraction * copies.total()))
-        taken = 0
-        for sha in order[:-1]:  # one stays to learn from
-            if taken >= wanted:
-                break
-            held.add(sha)
-            taken += copies[sha]
-    test = tuple(i for i, example in enumerate(data.examples) if example.sha256 in held)
-    train = tuple(i for i, example in enumerate(data.examples) if example.sha256 not in held)
-    return Split(train, test, given=False)
+    labels = _labels(data)
+
+    def place(unit: Sequence[int]) -> bytes:
+        """By the seed and what is in the unit alone."""
+        least = min(data.examples[n].sha256 for n in unit)
+        return hashlib.sha256(f"{seed}:{least}".encode()).digest()
+
+    ordered = sorted(_units(data, labels), key=place)
+    held = set(drawn(ordered, labels, test_fraction))
+    if not held:
+        raise DataError(
+            f"nothing in {data.root} can be held out: every class has only one example, or "
+            "examples that belong together",
+            hint="add examples, or give a test part of their own",
+        )
+    whole = {label for row in labels for label in row} - {n for i in held for n in labels[i]}
+    if data.classes and whole - {_NONE}:
+        names = [data.classes[label] for label in sorted(whole - {_NONE})]
+        _log.warning("nothing is held out of these classes: %s", some(names))
+    train = tuple(i for i in range(len(data.examples)) if i not in held)
+    return Split(train, tuple(sorted(held)), given=False)
+
+
+def write(file: Path, data: Dataset, sides: Split) -> None:
+    """Write who is on which side: a CSV with the columns name, part and sha256.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    parts = dict.fromkeys(sides.train, "train") | dict.fromkeys(sides.test, "test")
+    with replacing(file) as stream:
+        stream.write(b"name,part,sha256\r\n")
+        for n, part in sorted(parts.items()):
+            example = data.examples[n]
+            name = '"' + example.name.replace('"', '""') + '"'
+            stream.write(f"{name},{part},{example.sha256}\r\n".encode())
+
+
+def parts_in(file: Path) -> dict[str, Part]:
+    """The part of each name in a split that was written down.
+
+    ``file`` is a CSV of `write`, the `metrics.json` of a run, or the run's folder.
+
+    Raises:
+        NotFoundError, DataError: it cannot be read, or is no split.
+    """
+    file = file / "metrics.json" if file.is_dir() else file
+    text = texts.decode(read_bytes(file), str(file))[0]
+    rows = _json(text) if file.suffix == ".json" else _csv(text)
+    known = {name: part for name, part in rows if part in {"train", "test"}}
+    if len(set(known.values())) < 2:
+        raise DataError(
+            f"{file} is no split: it names nothing to learn from or nothing to hold out",
+            hint="a CSV with the columns name and part (train or test) is expected",
+        )
+    return {name: "test" if part == "test" else "train" for name, part in known.items()}
+
+
+def _json(text: str) -> list[tuple[str, str]]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    value = value.get("split", value) if isinstance(value, dict) else {}
+    return [
+        (str(name), part)
+        for part in ("train", "test")
+        for name in (value.get(part, ()) if isinstance(value, dict) else ())
+    ]
+
+
+def _csv(text: str) -> list[tuple[str, str]]:
+    rows = list(csv.reader(text.splitlines(keepends=True)))
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if not {"name", "part"} <= set(header):
+        return []
+    name, part = header.index("name"), header.index("part")
+    return [(row[name], row[part].strip()) for row in rows[1:] if len(row) > max(name, part)]
+
+
+def _labels(data: Dataset) -> list[tuple[int, ...]]:
+    """What each example is stratified by: its classes, or the bin of its number."""
+    if data.kind != "regression":
+        return [_classes(example) or (_NONE,) for example in data.examples]
+    values = np.array([example.target for example in data.examples], np.float64)
+    bins = max(1, min(_BINS, len(values) // _IN_A_BIN))
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
+    return [(int(n),) for n in np.searchsorted(edges, values, side="right")]
+
+
+def _classes(example: Example) -> tuple[int, ...]:
+    target = example.target
+    return target if isinstance(target, tuple) else (int(target),)
+
+
+def _units(data: Dataset, labels: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """The examples that belong together; near copies part where a class has nothing else."""
+    units = _joined(data.examples, lambda example: example.near)
+    of_label: dict[int, set[int]] = defaultdict(set)
+    for number, members in enumerate(units):
+        for n in members:
+            for label in labels[n]:
+                of_label[label].add(number)
+    stuck = {label for label, numbers in of_label.items() if len(numbers) == 1}
+    parted = {data.examples[n].name for n, row in enumerate(labels) if stuck & set(row)}
+    if not parted:
+        return units
+    return _joined(data.examples, lambda e: None if e.name in parted else e.near)
+
+
+def _joined(examples: Sequence[Example], near: Callable[[Example], str | None]) -> list[list[int]]:
+    parent = list(range(len(examples)))
+
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    first: dict[tuple[str, str], int] = {}
+    for n, example in enumerate(examples):
+        marks = {"bytes": example.sha256, "group": example.group, "near": near(example)}
+        for kind, mark in marks.items():
+            if mark is not None:
+                a, b = sorted((root(first.setdefault((kind, mark), n)), root(n)))
+                parent[b] = a
+    units: dict[int, list[int]] = defaultdict(list)
+    for n in range(len(examples)):
+        units[root(n)].append(n)
+    return list(units.values())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from catalog.errors import ConversionError, DataError, StorageError, UsageError
 from converters.folder import ModelFolder
@@ -267,3 +270,26 @@ def test_kill_9_leaves_nothing_and_the_next_run_goes_through(
     again = run("killed", data=data)
     assert set(metrics_of(again)["features_extracted"].values()) == {0}
     assert [path.name for path in out.parent.iterdir()] == ["killed"]
+
+
+@pytest.mark.parametrize("form", ["zip", "gztar", "parquet"])
+def test_data_in_archives_and_tables_give_the_same_weights(
+    run: Any, make_data: Make, tmp_path: Path, form: str
+) -> None:
+    data = make_data({"a": 8, "b": 8})
+    first = run("first", data=data)
+    if form == "parquet":
+        files = sorted(data.rglob("*.png"))
+        images = [path.read_bytes() for path in files]
+        place = tmp_path / "t.parquet"
+        parquet.write_table(
+            pa.table({"image": images, "label": [path.parent.name for path in files]}), place
+        )
+    else:
+        place = Path(shutil.make_archive(str(tmp_path / "packed"), form, data))
+    again = run("again", data=place)
+    assert (again.path / "head.safetensors").read_bytes() == (
+        first.path / "head.safetensors"
+    ).read_bytes()
+    assert set(metrics_of(again)["features_extracted"].values()) == {0}
+    assert metrics_of(again)["accuracy"] == metrics_of(first)["accuracy"]

@@ -1,4 +1,4 @@
-"""`tlhub data`: check."""
+"""`tlhub data`: check and split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from finetuning.data.dataset import Dataset
     from finetuning.data.findings import Findings
 
-app = typer.Typer(help="Look at labelled data before anything is learned.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check labelled data and split them, before anything is learned.", no_args_is_help=True
+)
 
 Data = Annotated[
     Path,
@@ -24,11 +26,6 @@ Data = Annotated[
         help="Class folders, a table, an archive, shards, or a saved data set.",
     ),
 ]
-
-
-@app.callback()
-def _group() -> None:
-    """Look at labelled data before anything is learned."""
 
 
 @app.command()
@@ -46,6 +43,7 @@ def check(
     label_column: options.LabelColumns = None,
     group_column: options.GroupColumn = None,
     kind: options.Kind = None,
+    split: options.SplitFile = None,
     progress: options.ShowProgress = ProgressMode.auto,
     json: options.Json = False,
 ) -> None:
@@ -53,7 +51,8 @@ def check(
     from finetuning.data.options import Options
     from tlhub import checking
 
-    chosen = Options(image_column, text_column, tuple(label_column or ()), group_column, kind)
+    labels = tuple(label_column or ())
+    chosen = Options(image_column, text_column, labels, group_column, kind, split)
     with output.progress(progress) as report:
         found = checking.check_data(data, model=model, options=chosen, progress=report)
     if json:
@@ -62,6 +61,47 @@ def check(
         _print(found)
     if strict and found.serious:
         raise typer.Exit(1)
+
+
+@app.command()
+def split(
+    data: Data,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The CSV to write: name, part, sha256.")],
+    seed: Annotated[int, typer.Option("--seed", help="Of the draw.")] = 0,
+    test_fraction: Annotated[
+        float, typer.Option("--test-fraction", help="Share held out, if DATA do not say.")
+    ] = 0.25,
+    image_column: options.ImageColumn = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumns = None,
+    group_column: options.GroupColumn = None,
+    kind: options.Kind = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    progress: options.ShowProgress = ProgressMode.auto,
+    json: options.Json = False,
+) -> None:
+    """Draw who is held out, of each class alike and what belongs together on one side."""
+    from catalog.errors import UsageError
+    from finetuning.data import splits
+    from finetuning.data.options import Options
+    from tlhub import checking
+
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists already", hint="choose another place, or --force")
+    labels = tuple(label_column or ())
+    chosen = Options(image_column, text_column, labels, group_column, kind)
+    with output.progress(progress) as report:
+        cleaned = checking.check_data(data, options=chosen, progress=report).cleaned()
+    sides = splits.split(cleaned, seed=seed, test_fraction=test_fraction)
+    splits.write(out, cleaned, sides)
+    if json:
+        value = {"path": str(out), "train": len(sides.train), "test": len(sides.test)}
+        output.emit({**value, "given": sides.given, "skipped": len(cleaned.skipped)})
+        return
+    said = "as the data say" if sides.given else f"seed {seed}"
+    output.line(f"{len(sides.train):,} to learn from, {len(sides.test):,} held out, {said}")
+    output.line(str(out))
 
 
 def _summary(found: Findings) -> dict[str, object]:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 def finetune(
     model: options.Model,
     *,
-    data: Annotated[Path, typer.Option("--data", help="Labelled images: one folder a class.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", help="Labelled images or texts: class folders, a table, an archive, ..."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
     seed: Annotated[int, typer.Option("--seed", help="Of the split and of every draw.")] = 0,
     test_fraction: Annotated[

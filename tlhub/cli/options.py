@@ -42,6 +42,10 @@ GroupColumn = Annotated[
     str | None,
     typer.Option("--group-column", help="Rows of one value, say a patient, stay on one side."),
 ]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option("--split", help="Who is held out: a split that was written, or a run's folder."),
+]
 Kind = Annotated[
     Literal["classification", "multi-label", "regression"] | None,
     typer.Option("--kind", help="What the labels are, if not as they look."),
