@@ -29,6 +29,7 @@ CLASSES = {
     "albert": "Albert",
     "bert": "Bert",
     "camembert": "Camembert",
+    "data2vec-text": "Data2VecText",
     "deberta": "Deberta",
     "deberta-v2": "DebertaV2",
     "distilbert": "DistilBert",
@@ -42,7 +43,7 @@ CLASSIFIER = "ForSequenceClassification"
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")  # the heads of pretraining are left away
 _TYPED = ("albert", "bert", "deberta", "deberta-v2", "electra")  # where there are token types
 # These count positions from behind that of the padding token, 1 unless the configuration says so.
-_POSITIONS_FROM_PAD = ("camembert", "mpnet", "roberta", "xlm-roberta")
+_POSITIONS_FROM_PAD = ("camembert", "data2vec-text", "mpnet", "roberta", "xlm-roberta")
 _POSITIONS = {"modernbert": 8192}  # where the configuration does not say, else 512
 
 _SENTENCE_CONFIGS = tuple(

@@ -8,60 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from benchmarks.architectures.tiny import TEXT, VOCABULARY, text_config
+from benchmarks.architectures.tiny import TEXT as CONFIGS
+from benchmarks.architectures.tiny import text_network as network
+from benchmarks.architectures.tiny import tokenizer
 from catalog.record import ModelRecord
-from converters.text_front import SENTENCES
 
-CONFIGS = TEXT
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-
-def tokenizer() -> Tokenizer:
-    """WordPiece in the manner of BERT, trained on the sample sentences."""
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    made.normalizer = normalizers.BertNormalizer(lowercase=True)
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=VOCABULARY - 50, special_tokens=SPECIAL, show_progress=False
-    )
-    made.train_from_iterator(SENTENCES, trainer)
-    ids = [(token, made.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
-    )
-    return made
-
-
-def enliven(module: torch.nn.Module) -> None:
-    """Random weights large enough that every token, its place and its neighbors count."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in module.named_parameters():
-            fresh = torch.rand(tensor.shape, generator=generator)
-            if tensor.ndim > 1:
-                tensor.copy_((fresh - 0.5) * 3 / tensor.shape[-1] ** 0.5)
-            else:
-                tensor.copy_(fresh + 0.5 if name.endswith("weight") else fresh - 0.5)
-
-
-def network(model_type: str, labels: Sequence[str] = (), **more: Any) -> torch.nn.Module:
-    """A living network: an encoder, or a classifier where there are labels."""
-    if labels:
-        more = {"id2label": dict(enumerate(labels)), "num_labels": len(labels), **more}
-    config = text_config(model_type, **more)
-    mapping = (
-        transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-        if labels
-        else transformers.MODEL_MAPPING
-    )
-    with torch.random.fork_rng(devices=[]):
-        model = mapping[type(config)](config)
-    enliven(model)
-    return model.eval()
+__all__ = ["CONFIGS", "files_in", "network", "record_of", "save"]
 
 
 def save(

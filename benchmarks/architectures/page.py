@@ -16,10 +16,11 @@ _HEAD = """# Which architectures convert
 Written by `make architectures`, not by hand: {tools}, Python {python} on {system}.
 
 Of every family of a framework the member with the least to compute, with random weights whose
-norms, biases and layer scales are drawn so that no branch is mute. `pull` and `convert` do the
-same with published weights: export, the check in a fresh process on batches of 1, 2 and 5 and on
-photos of several sizes, and the result is run on photos. `difference` is
-max|onnx - torch| / max|torch|, the worst over all outputs and inputs, and must not exceed 1e-5.
+norms, biases and layer scales are drawn so that no branch is mute; of transformers a network made
+small, with such weights. `pull` and `convert` do the same with published weights: export, the check
+in a fresh process on batches of 1, 2 and 5 and on photos of several sizes, or on sentences, and the
+result is run on these. `difference` is max|onnx - torch| / max|torch|, the worst over all outputs
+and inputs, and must not exceed 1e-5, or twice the network's own rounding.
 
 {passed} of {total} convert.
 
@@ -30,7 +31,9 @@ max|onnx - torch| / max|torch|, the worst over all outputs and inputs, and must 
 
 def write(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Write the page."""
-    tools = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "torchvision"))
+    tools = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "timm", "torchvision", "transformers")
+    )
     passed = [row for row in rows if "error" not in row]
     text = _HEAD.format(
         tools=tools,
@@ -40,9 +43,10 @@ def write(rows: Sequence[dict[str, Any]], file: Path) -> None:
         total=len(rows),
     )
     for row in passed:
+        photo = row["photo_max_rel_diff"]
         text += (
             f"| {row['name']} | {row['architecture']} | {row['max_rel_diff']:.1e} "
-            f"| {row['photo_max_rel_diff']:.1e} | {row['layers']} | {row['mb']} "
+            f"| {'-' if photo is None else f'{photo:.1e}'} | {row['layers']} | {row['mb']} "
             f"| {row['convert_s']} |\n"
         )
     failed = [row for row in rows if "error" in row]

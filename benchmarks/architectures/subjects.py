@@ -1,4 +1,7 @@
-"""What is converted: of every family of a framework the member with the least to compute."""
+"""What is converted: of every family of a framework the member with the least to compute.
+
+Of transformers it is a network made small, since the architecture is all that there is to try.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Subject:
 @cache
 def all_subjects() -> dict[str, Subject]:
     """Every subject by its name."""
-    return {subject.name: subject for subject in [*_timm(), *_torchvision()]}
+    return {subject.name: subject for subject in [*_timm(), *_torchvision(), *_transformers()]}
 
 
 def _timm() -> Iterator[Subject]:
@@ -58,6 +61,15 @@ def _torchvision() -> Iterator[Subject]:
             families[builder.__module__.rpartition(".")[2]].append(known[name])
     for family, members in sorted(families.items()):
         yield Subject(f"torchvision/{family}", min(members, key=_cost))
+
+
+def _transformers() -> Iterator[Subject]:
+    """What is known of them, the files say that `benchmarks.architectures.tiny` writes."""
+    from benchmarks.architectures.tiny import TEXT, VISION
+
+    for kind in (*TEXT, *VISION):
+        name = f"transformers/{kind}"
+        yield Subject(name, ModelRecord(uid=name, framework="transformers", family=kind))
 
 
 def _records(framework: str) -> dict[str, ModelRecord]:

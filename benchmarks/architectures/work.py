@@ -16,19 +16,22 @@ from typing import Any
 import msgspec
 import torch
 
+from benchmarks.architectures import tiny
 from benchmarks.architectures.alive import enliven
 from benchmarks.architectures.subjects import all_subjects
-from catalog.errors import TlhubError
+from catalog.errors import ConversionError, TlhubError
 from catalog.record import ModelRecord
 from converters import weights
 from converters.convert import WEIGHTS, convert
 from converters.evidence import sample_photos
 from converters.registry import random_backbone
 from converters.runtime import OnnxModel
+from converters.text_front import SENTENCES
+from tlhub import repositories
 
 
 def main(name: str) -> None:
-    """Convert it, run the result on photos, and say what came out."""
+    """Convert it, run the result on photos or sentences, and say what came out."""
     torch.set_num_threads(2)
     print(json.dumps(outcome(name)))
 
@@ -41,7 +44,10 @@ def outcome(name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "architecture": record.architecture}
     started = time.monotonic()
     try:
-        row |= _convert(record)
+        with tempfile.TemporaryDirectory(prefix="tlhub-") as work:
+            record, files = _source(record, Path(work, "source"))
+            row["architecture"] = record.architecture
+            row |= _convert(record, files, Path(work, "model"))
     except TlhubError as error:
         row["error"] = error.message
     except Exception as error:  # what a library raises of its own is a row too
@@ -51,30 +57,42 @@ def outcome(name: str) -> dict[str, Any]:
     return row
 
 
-def _convert(record: ModelRecord) -> dict[str, Any]:
+def _source(record: ModelRecord, folder: Path) -> tuple[ModelRecord, dict[str, Path]]:
+    """The files of a living network, and its record."""
+    folder.mkdir()
+    if record.framework == "transformers":
+        tiny.write(str(record.family), folder)
+        files = {path.name: path for path in folder.iterdir()}
+        said = repositories.look(record, files, files)
+        if said.obstacle is not None:
+            raise ConversionError(said.obstacle)
+        return said.record, files
     backbone = random_backbone(record, 0)
     enliven(backbone.module.model, record)
-    with tempfile.TemporaryDirectory(prefix="tlhub-") as work:
-        file = Path(work, WEIGHTS)
-        weights.write(backbone.module.model.state_dict(), file)
-        started = time.monotonic()
-        folder = convert(record, {WEIGHTS: file}, Path(work, "model"))
-        took = time.monotonic() - started
-        model = OnnxModel.open(folder.path, device="cpu", threads=2)
-        for photo in sample_photos().values():
-            if record.num_classes:
-                model.predict([photo])
-            model.features(photo)
-        parity = folder.manifest.parity
-        if parity is None:
-            raise ValueError("converted without a check")
-        return {
-            "max_rel_diff": parity.max_rel_diff,
-            "photo_max_rel_diff": parity.photo_max_rel_diff,
-            "layers": len(folder.manifest.layers),
-            "mb": round(folder.onnx.stat().st_size / 1e6, 1),
-            "convert_s": round(took, 1),
-        }
+    weights.write(backbone.module.model.state_dict(), folder / WEIGHTS)
+    return record, {WEIGHTS: folder / WEIGHTS}
+
+
+def _convert(record: ModelRecord, files: dict[str, Path], out: Path) -> dict[str, Any]:
+    started = time.monotonic()
+    folder = convert(record, files, out)
+    took = time.monotonic() - started
+    model = OnnxModel.open(folder.path, device="cpu", threads=2)
+    given = SENTENCES if record.modality == "text" else sample_photos().values()
+    for one in given:
+        if record.num_classes:
+            model.predict([one])
+        model.features(one)
+    parity = folder.manifest.parity
+    if parity is None:
+        raise ValueError("converted without a check")
+    return {
+        "max_rel_diff": parity.max_rel_diff,
+        "photo_max_rel_diff": parity.photo_max_rel_diff,
+        "layers": len(folder.manifest.layers),
+        "mb": round(folder.onnx.stat().st_size / 1e6, 1),
+        "convert_s": round(took, 1),
+    }
 
 
 if __name__ == "__main__":

@@ -35,3 +35,11 @@ def test_every_family_has_a_member() -> None:
     names = set(all_subjects())
     assert len([name for name in names if name.startswith("timm/")]) >= 90
     assert len([name for name in names if name.startswith("torchvision/")]) >= 15
+    assert len([name for name in names if name.startswith("transformers/")]) >= 12 + 6
+
+
+def test_a_network_of_transformers_is_a_subject_too() -> None:
+    row = outcome("transformers/resnet")
+    assert "error" not in row, row
+    assert row["architecture"] == "ResNetForImageClassification"
+    assert row["photo_max_rel_diff"] is not None
