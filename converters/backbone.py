@@ -29,7 +29,7 @@ class Network(torch.nn.Module):
     ``forward`` takes one tensor for each of ``inputs`` and returns a tuple of one for each of
     ``outputs``, each with the batch first. ``model`` is the framework's own module, untouched.
     ``activation`` makes probabilities of its logits, where it has some: of all classes together
-    (``softmax``), or of each on its own (``sigmoid``).
+    (``softmax``), or of each on its own (``sigmoid``); ``identity`` makes none.
     """
 
     inputs: tuple[str, ...]

@@ -46,7 +46,7 @@ def export(backbone: TorchBackbone) -> onnx.ModelProto:
     _clear_traces(model)
     _hide_layers(model.graph, backbone.module.outputs)
     backbone.front.attach(model)
-    if LOGITS in backbone.module.outputs:
+    if LOGITS in backbone.module.outputs and backbone.module.activation in _ACTIVATIONS:
         _append_probabilities(model.graph, backbone.module.activation)
     try:
         onnx.checker.check_model(model, full_check=model.ByteSize() < MAX_INLINE_BYTES)

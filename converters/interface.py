@@ -10,6 +10,7 @@ INPUTS = (PIXEL_VALUES, INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - no password
 TOKENIZER = "tokenizer.json"  # beside the graph of a text model
 LOGITS, PROBABILITIES = "logits", "probabilities"  # outputs, float32 (batch, classes)
+SCORE = "score"  # what the only class of a model is called that rates texts
 EMBEDDING = "embedding"  # an output, float32 (batch, features): what a head is put on
 
 BATCH_SIZES = (1, 2, 5)  # of the batches that a graph is checked with; it was traced with 2

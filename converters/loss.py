@@ -61,7 +61,7 @@ class Losses:
         if EMBEDDING in self._outputs:
             pairs = _pairs(seen, reference)
             figures["cosine"] = min(_cosine(s[EMBEDDING], r[EMBEDDING]) for s, r in pairs)
-        if LOGITS in self._outputs:
+        if LOGITS in self._outputs and reference[0][LOGITS].shape[-1] > 1:
             same = [_same(s[LOGITS], r[LOGITS]) for s, r in _pairs(seen, reference)]
             figures["top1_agreement"] = sum(same) / len(same)
             if self._samples.labels:

@@ -19,7 +19,7 @@ from typing import Any
 
 from catalog.errors import ConversionError, IntegrityError, UnsafeError
 from converters.configurations import Loader, Read, check_config, labels_of, num_classes_of
-from converters.interface import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TOKENIZER
+from converters.interface import ATTENTION_MASK, INPUT_IDS, SCORE, TOKEN_TYPE_IDS, TOKENIZER
 
 CONFIG, MODULES = "config.json", "modules.json"
 TRANSFORMERS, SENTENCE_TRANSFORMERS = "transformers", "sentence-transformers"
@@ -154,7 +154,7 @@ class TextRepository:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes in the order of the logits; those that are made up are none."""
-        return labels_of(self.config)
+        return labels_of(self.config) or ((SCORE,) if self.is_rating else ())
 
     @property
     def num_classes(self) -> int:
@@ -163,9 +163,31 @@ class TextRepository:
 
     @property
     def activation(self) -> str:
-        """What makes probabilities of its logits: `softmax`, or `sigmoid` for each on its own."""
-        several = self.config.get("problem_type") == "multi_label_classification"
-        return "sigmoid" if several else "softmax"
+        """What makes probabilities of its logits: `softmax`, or `sigmoid` for each on its own.
+
+        Of one that rates texts it is what sentence-transformers' configuration says, `identity`
+        where the logit itself is the score.
+
+        Raises:
+            ConversionError: that is another function.
+        """
+        kind = self.config.get("problem_type")
+        if not self.is_rating:
+            return "sigmoid" if kind == "multi_label_classification" else "softmax"
+        ranker = self.config.get("sentence_transformers")
+        stated = ranker.get("activation_fn") if isinstance(ranker, dict) else None
+        stated = stated or self.config.get("sbert_ce_default_activation_function")
+        if stated is None:
+            return "identity" if kind == "regression" else "sigmoid"
+        name = str(stated).rpartition(".")[2].lower()
+        if name not in {"sigmoid", "identity"}:
+            raise ConversionError(f"its score is made by {stated}, not converted yet")
+        return name
+
+    @property
+    def is_rating(self) -> bool:
+        """Whether it gives texts one score each, as a cross-encoder does, and no classes."""
+        return self.is_classifier and self.num_classes == 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -223,9 +245,10 @@ class TextRepository:
             raise ConversionError(f"it is {self.architecture} and of type {self.model_type}")
         if self.config.get("is_decoder"):
             raise ConversionError("it is a decoder")
-        single = self.num_classes == 1 or self.config.get("problem_type") == "regression"
-        if self.is_classifier and single:
-            raise ConversionError("it rates texts and has no classes, which is not converted yet")
+        if self.is_rating:
+            _ = self.activation
+        elif self.is_classifier and self.config.get("problem_type") == "regression":
+            raise ConversionError("it rates texts in several ways, which is not converted yet")
 
 
 def root_of(names: Iterable[str]) -> str:

@@ -36,6 +36,8 @@ class Prediction(NamedTuple):
 class OnnxModel(ABC, Generic[One]):
     """A model that runs: an `ImageModel` or a `TextModel`."""
 
+    scores = PROBABILITIES  # the output that `predict` looks at
+
     def __init__(
         self,
         sessions: Sequence[onnxruntime.InferenceSession],
@@ -113,20 +115,21 @@ class OnnxModel(ABC, Generic[One]):
     def predict(self, given: Sequence[One], *, top: int = 5) -> list[list[Prediction]]:
         """For each its ``top`` classes, the likeliest first.
 
-        A class without a name goes by its number.
+        A class without a name goes by its number. A model that rates texts by a number that is no
+        probability gives that number.
 
         Raises:
-            UsageError: ``top`` is below 1, or the graph has no output ``probabilities``.
+            UsageError: ``top`` is below 1, or the graph has no such output.
         """
         if top < 1:
             raise UsageError(f"top is {top}, must be at least 1")
-        self._need(PROBABILITIES, "it has no classes; its `features` are what it gives")
+        self._need(self.scores, "it has no classes; its `features` are what it gives")
         return [
             [
                 Prediction(self.labels[n] if self.labels else str(n), float(row[n]))
                 for n in np.argsort(-row, kind="stable")[:top]
             ]
-            for row in self.rows(given, PROBABILITIES)
+            for row in self.rows(given, self.scores)
         ]
 
     def features(self, given: One | Sequence[One], layer: str | None = None) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import DataError, IntegrityError, NotFoundError
-from converters.interface import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TOKENIZER
+from converters.interface import ATTENTION_MASK, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS, TOKENIZER
 from converters.runtime import OnnxModel
 from converters.session import run
 
@@ -52,6 +52,8 @@ class TextModel(OnnxModel[Text]):
         except msgspec.DecodeError as error:
             raise IntegrityError(f"{file} has metadata that cannot be read: {error}") from error
         self._prompt = str(said.get("prompt", ""))
+        if said.get("activation") == "identity":
+            self.scores = LOGITS
         return self
 
     @staticmethod

@@ -114,7 +114,8 @@ def look(
 
 def _text(record: ModelRecord, found: TextRepository) -> ModelRecord:
     if found.is_classifier:
-        task = "text-classification"
+        ranks = "sentence_transformers" in found.config or record.task == "text-ranking"
+        task = "text-ranking" if found.is_rating and ranks else "text-classification"
     else:
         plain = found.modules is None
         task = record.task or ("feature-extraction" if plain else "sentence-similarity")

@@ -325,6 +325,51 @@ def test_each_of_several_labels_has_its_own_probability(tmp_path):
     assert dict(answer) == pytest.approx(expected, abs=1e-5)
 
 
+SIGMOID, IDENTITY = "torch.nn.modules.activation.Sigmoid", "torch.nn.modules.linear.Identity"
+
+
+@pytest.mark.parametrize(
+    ("said", "activation"),
+    [
+        ({}, "sigmoid"),
+        ({"problem_type": "regression"}, "identity"),
+        ({"sbert_ce_default_activation_function": SIGMOID}, "sigmoid"),
+        ({"sbert_ce_default_activation_function": IDENTITY}, "identity"),
+        ({"sentence_transformers": {"activation_fn": IDENTITY, "version": "5.0"}}, "identity"),
+        ({"sentence_transformers": {"activation_fn": SIGMOID}, "problem_type": "x"}, "sigmoid"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.ReLU"}}, None),
+        ({"sentence_transformers": {"activation_fn": "evil.Sigmoid.Code"}}, None),
+    ],
+    ids=str,
+)
+def test_what_makes_a_score_of_a_cross_encoder(said, activation, tmp_path):
+    files = save(network("bert", ["LABEL_0"], num_hidden_layers=1), tmp_path)
+    config = json.loads(files["config.json"].read_text()) | said
+    files["config.json"].write_text(json.dumps(config))
+    if activation is None:
+        with pytest.raises(ConversionError, match="its score is made by"):
+            TextRepository.of(files, lambda name: files[name].read_bytes())
+        return
+    found = TextRepository.of(files, lambda name: files[name].read_bytes())
+    assert (found.activation, found.labels, found.is_rating) == (activation, ("score",), True)
+
+
+@pytest.mark.parametrize("said", [{}, {"problem_type": "regression"}], ids=["sigmoid", "identity"])
+def test_a_cross_encoder_rates_pairs(said, tmp_path):
+    model = network("bert", ["LABEL_0"], num_hidden_layers=2, **said)
+    folder = convert(record_of(model, ["score"]), save(model, tmp_path / "in"), tmp_path / "out")
+    assert folder.manifest.parity.max_rel_diff <= 5e-6
+    assert folder.manifest.parity.top1_agreement is None
+    assert ("probabilities" in folder.manifest.parity.outputs) == (not said)
+    pairs = [(SENTENCES[0], text) for text in SENTENCES]
+    ours = OnnxModel.open(folder.path, device="cpu", threads=1).predict(pairs)
+    with torch.inference_mode():
+        logits = model(**_tokens(folder.path, model, pairs)).logits
+    expected = (logits if said else logits.sigmoid())[:, 0].numpy()
+    np.testing.assert_allclose([score for [(_, score)] in ours], expected, atol=1e-5)
+    assert {label for [(label, _)] in ours} == {"score"}
+
+
 def test_a_vocabulary_alone_gives_the_tokenizer_of_transformers(tmp_path):
     model = network("bert")
     files = save(model, tmp_path)

@@ -13,6 +13,7 @@ import torch
 from machine import Machine
 from small_hub import SmallHub
 from tiny_texts import network, save
+from tokenizers import Tokenizer
 
 import tlhub
 from converters.text_front import SENTENCES
@@ -44,8 +45,6 @@ def sentences(tmp_path_factory: pytest.TempPathFactory, small_hub: SmallHub) -> 
 
 
 def _expected(model: torch.nn.Module, folder: Path) -> np.ndarray:
-    from tokenizers import Tokenizer
-
     found = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(list(SENTENCES))
     mask = torch.tensor([item.attention_mask for item in found])
     ids = torch.tensor([item.ids for item in found])
@@ -129,7 +128,7 @@ def test_a_classifier_in_a_folder_answers_texts_and_lines(machine: Machine, tmp_
         ({"config.json": {"model_type": "t5"}}, "its architecture, t5"),
         ({"config.json": {"architectures": ["BertForTokenClassification"]}}, "its head"),
         ({"config.json": {"architectures": ["BertForSequenceClassification"],
-                          "id2label": {"0": "score"}}}, "rates texts"),
+                          "problem_type": "regression"}}, "rates texts in several ways"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_converted_stays_as_it_is_and_says_why(
@@ -147,6 +146,28 @@ def test_what_cannot_be_converted_stays_as_it_is_and_says_why(
     assert done["format"] == "original"
     assert reason in done["no_onnx"]
     assert reason in machine("predict", folder.as_uri(), "x", code=1)
+
+
+def test_a_cross_encoder_rates_texts_for_a_query(machine: Machine, tmp_path: Path) -> None:
+    model = network("bert", ["LABEL_0"], num_hidden_layers=1)
+    files = save(model, tmp_path / "ranker")
+    config = json.loads(files["config.json"].read_text())
+    config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    files["config.json"].write_text(json.dumps(config))
+    done = machine.json("pull", (tmp_path / "ranker").as_uri())
+    record = json.loads((Path(done["path"]) / "tlhub.json").read_text())["record"]
+    assert (record["task"], record["labels"]) == ("text-ranking", ["score"])
+    said = ["predict", done["path"], "A cat sleeps.", "Rain.", "--query", "What does the cat do?"]
+    answers = machine.json(*said)
+    tokenizer = Tokenizer.from_file(str(files["tokenizer.json"]))
+    for answer in answers:
+        pair = tokenizer.encode("What does the cat do?", answer["input"])
+        ids, types = torch.tensor([pair.ids]), torch.tensor([pair.type_ids])
+        with torch.inference_mode():
+            expected = model(input_ids=ids, token_type_ids=types).logits.item()
+        [found] = answer["predictions"]
+        assert found == {"label": "score", "score": pytest.approx(expected, abs=1e-4)}
+    assert f"{answers[0]['predictions'][0]['score']:.3f}  score" in machine(*said)
 
 
 def test_modules_outside_of_a_repository_end_the_pull(machine: Machine, tmp_path: Path) -> None:

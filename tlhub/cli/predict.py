@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from catalog.errors import UsageError
 from tlhub.cli import options, output
 from tlhub.cli.output import ProgressMode
 
@@ -29,6 +30,10 @@ def predict(
         ),
     ],
     *,
+    query: Annotated[
+        str | None,
+        typer.Option("--query", help="A text that each INPUT is rated for, by models of pairs."),
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels for each.")] = 5,
     precision: Annotated[
         str, typer.Option("--precision", help="One that `tlhub convert --precision` makes.")
@@ -43,6 +48,7 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Classify photos or texts with a model: the labels and their probabilities."""
+    from converters.interface import PROBABILITIES
     from tlhub import api
     from tlhub.settings import Settings
 
@@ -56,7 +62,7 @@ def predict(
             settings=settings,
             progress=report,
         )
-        names, answers = _answers(runner, inputs, top)
+        names, answers = _answers(runner, inputs, query, top)
     if json:
         output.emit(
             [
@@ -74,18 +80,22 @@ def predict(
         for name, answer in zip(names, answers, strict=True):
             output.line(name)
             for p in answer:
-                output.line(f"  {p.score:6.1%}  {p.label}")
+                score = f"{p.score:6.1%}" if runner.scores == PROBABILITIES else f"{p.score:7.3f}"
+                output.line(f"  {score}  {p.label}")
 
 
 def _answers(
-    runner: OnnxModel[Any], inputs: Sequence[str], top: int
+    runner: OnnxModel[Any], inputs: Sequence[str], query: str | None, top: int
 ) -> tuple[list[str], list[list[Prediction]]]:
     """What was classified, as it is shown, and the answers."""
     from converters.text_model import TextModel
 
     if isinstance(runner, TextModel):
         texts = list(_texts(inputs))
-        return texts, runner.predict(texts, top=top)
+        pairs = texts if query is None else [(query, text) for text in texts]
+        return texts, runner.predict(pairs, top=top)
+    if query is not None:
+        raise UsageError(f"{runner.uid} is of photos: there is no --query for them")
     with _files(inputs) as files:
         return list(inputs), runner.predict(files, top=top)
 
