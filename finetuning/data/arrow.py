@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +18,7 @@ from finetuning.data.tables import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_Stamp = tuple[int, ...]
 _WHOLE = -1  # in the place of a row group, for files that are mapped into memory
 
 
@@ -37,7 +38,7 @@ class Cell:
             DataError: the cell is empty, or the file is damaged or gone.
         """
         with _reading(self.file):
-            value = _column(self.file, self.column, self.group)[self.row].as_py()
+            value = _column(self.file, _stamp(self.file), self.column, self.group)[self.row].as_py()
         if isinstance(value, dict):
             value = value["bytes"]
         if not value:
@@ -54,7 +55,7 @@ def read_parquet(file: Content, name: str) -> Table:
     """
     needs_pyarrow(name)
     with _reading(file):
-        source = _parquet(file)
+        source = _parquet(file, _stamp(file))
         schema = source.schema_arrow
         groups = [source.metadata.row_group(n).num_rows for n in range(source.num_row_groups)]
         places = [(group, row) for group, rows in enumerate(groups) for row in range(rows)]
@@ -68,13 +69,12 @@ def read_parquet(file: Content, name: str) -> Table:
         if paths[column] is None
     }
     columns |= {column: found for column, found in paths.items() if found is not None}
-    info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = info.get("info", {}).get("features", {})
+    features = _features((schema.metadata or {}).get(b"huggingface", b"{}"))
     rows = [f"{name}:{n}" for n in range(1, len(places) + 1)]
     return Table(name, rows, columns, blobs, classes_in(features))
 
 
-def read_arrow(file: Path, name: str, features: Mapping[str, Any]) -> Table:
+def read_arrow(file: Path, name: str, features: object) -> Table:
     """The table in an Arrow file, a stream or a file.
 
     Raises:
@@ -83,7 +83,7 @@ def read_arrow(file: Path, name: str, features: Mapping[str, Any]) -> Table:
     """
     needs_pyarrow(name)
     with _reading(file):
-        table = _mapped(file)
+        table = _mapped(file, _stamp(file))
         images = _images(table.schema)
         plain = [column for column in table.schema.names if column not in images]
         columns = table.select(plain).to_pydict()
@@ -98,12 +98,26 @@ def read_arrow(file: Path, name: str, features: Mapping[str, Any]) -> Table:
     return Table(name, rows, columns, blobs, classes_in(features))
 
 
-def classes_in(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+def _features(metadata: bytes) -> object:
+    """What `datasets` writes into the schema of a Parquet file."""
+    try:
+        value = json.loads(metadata)
+    except (ValueError, RecursionError):
+        return None
+    for key in ("info", "features"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def classes_in(features: object) -> dict[str, Sequence[str]]:
     """The names of the classes by column, as `datasets` writes them down."""
     found: dict[str, Sequence[str]] = {}
+    if not isinstance(features, dict):
+        return found
     for column, feature in features.items():
         while isinstance(feature, list) or (isinstance(feature, dict) and "feature" in feature):
-            feature = feature[0] if isinstance(feature, list) else feature["feature"]
+            inner = feature[:1] if isinstance(feature, list) else [feature["feature"]]
+            feature = inner[0] if inner else None
         names = feature.get("names") if isinstance(feature, dict) else None
         if isinstance(names, list):
             found[column] = [str(name) for name in names]
@@ -159,8 +173,16 @@ def _first_paths(column: pa.ChunkedArray) -> list[object] | None:
     return [(row or {}).get("path") for row in column.to_pylist()]
 
 
+def _stamp(file: Content) -> _Stamp:
+    """What tells a file from another that took its place."""
+    if not isinstance(file, Path):
+        return ()
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @lru_cache(maxsize=2)
-def _parquet(file: Content) -> Any:
+def _parquet(file: Content, stamp: _Stamp) -> Any:  # noqa: ARG001 - a part of the key
     from pyarrow import parquet
 
     source = file if isinstance(file, Path) else io.BytesIO(read_bytes(file))
@@ -168,7 +190,7 @@ def _parquet(file: Content) -> Any:
 
 
 @lru_cache(maxsize=8)
-def _mapped(file: Path) -> pa.Table:
+def _mapped(file: Path, stamp: _Stamp) -> pa.Table:  # noqa: ARG001 - a part of the key
     import pyarrow as pa
 
     with pa.memory_map(str(file)) as stream:
@@ -180,10 +202,10 @@ def _mapped(file: Path) -> pa.Table:
 
 
 @lru_cache(maxsize=2)
-def _column(file: Content, column: str, group: int) -> pa.ChunkedArray:
+def _column(file: Content, stamp: _Stamp, column: str, group: int) -> pa.ChunkedArray:
     if group == _WHOLE and isinstance(file, Path):
-        return _mapped(file).column(column)
-    return _parquet(file).read_row_group(group, columns=[column]).column(0)
+        return _mapped(file, stamp).column(column)
+    return _parquet(file, stamp).read_row_group(group, columns=[column]).column(0)
 
 
 @contextmanager

@@ -119,13 +119,14 @@ def _without_conflicts(
     copies: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         copies[example.sha256].append(example)
-    held = any(example.part == "test" for example in examples)
+    torn = {s for s, found in copies.items() if len({e.target for e in found}) > 1}
+    torn = torn if kind != "regression" else set()
+    held = {e.sha256: e for e in reversed(examples) if e.part == "test"}
     usable: list[Example] = []
     for example in examples:
-        others = copies[example.sha256] if kind != "regression" else []
+        others = copies[example.sha256] if example.sha256 in torn else []
         clash = next((other for other in others if other.target != example.target), None)
-        same = copies[example.sha256] if held and example.part == "train" else []
-        leak = next((other for other in same if other.part == "test"), None)
+        leak = held.get(example.sha256) if example.part == "train" else None
         if clash:
             word = "in another class" if kind == "classification" else "with other labels"
             skipped.append(Skipped(example.name, f"same bytes {word}: {clash.name}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ def look(examples: Sequence[Example], progress: Callable[[str], None]) -> Looked
     """Each image decoded once, on all cores."""
     seen: list[Seen | None] = []
     unreadable: list[Skipped] = []
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as threads:
+    # Each thread sets and restores the filters of all: within this, whatever they leave is undone.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as threads:
+        warnings.simplefilter("ignore")
         for start in range(0, len(examples), _AT_A_TIME):
             for result in threads.map(_look, examples[start : start + _AT_A_TIME]):
                 if isinstance(result, Skipped):

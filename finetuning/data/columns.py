@@ -69,6 +69,9 @@ def read(
     """
     chosen = choose(table, options)
     finder = _Finder(root, files)
+    if chosen.is_image and chosen.content not in table.blobs:
+        sample = table.columns[chosen.content][:_LOOKED_AT]
+        finder.look_around([str(value) for value in sample if value])
     skipped = list(table.skipped)
     raws: list[Raw] = []
     taken: set[str] = set()
@@ -241,9 +244,23 @@ class _Finder:
         self.notes: list[str] = []
         self._folder = root if root.is_dir() else root.parent
         self._files = files
+        self._elsewhere = False
         self._by_name: dict[str, Content | None] | None = None
 
+    def look_around(self, values: Sequence[str]) -> None:
+        """Look in other folders too, where most of these are not where the table says."""
+        self._elsewhere = sum(self._direct(value) is None for value in values) > len(values) / 2
+
     def find(self, value: str) -> Content | None:
+        direct = self._direct(value)
+        if direct is not None or not self._elsewhere:
+            return direct
+        found = self._names().get(value.replace("\\", "/").rsplit("/", 1)[-1])
+        if found is not None and not self.notes:
+            self.notes.append("images were found by their names, elsewhere than the table says")
+        return found
+
+    def _direct(self, value: str) -> Content | None:
         if "\0" in value:
             return None
         for name in dict.fromkeys((value, value.replace("\\", "/"))):
@@ -253,12 +270,7 @@ class _Finder:
                     return path
             elif (name := name.removeprefix("./")) in self._files:
                 return self._files[name]
-        found = self._names().get(value.replace("\\", "/").rsplit("/", 1)[-1])
-        if found is not None and not self.notes:
-            self.notes.append(
-                "images were found by their names in other folders than the table says"
-            )
-        return found
+        return None
 
     def _names(self) -> dict[str, Content | None]:
         """Images by their file names, with the ending and without; None where two share one."""

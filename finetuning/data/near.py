@@ -49,7 +49,12 @@ def clusters(hashes: Hashes, pictures: Pictures) -> list[list[int]]:
             n = parent[n]
         return n
 
-    for first, second in _alike(hashes, pictures).tolist():
+    # What has the same fingerprint is compared once.
+    firsts: dict[tuple[int, bytes], int] = {}
+    for n, number in enumerate(hashes.tolist()):
+        parent[n] = firsts.setdefault((number, pictures[n].tobytes()), n)
+    chosen = np.fromiter(firsts.values(), np.int64)
+    for first, second in chosen[_alike(hashes[chosen], pictures[chosen])].tolist():
         a, b = sorted((root(first), root(second)))
         parent[b] = a
     found: dict[int, list[int]] = {}
@@ -63,7 +68,7 @@ def _alike(hashes: Hashes, pictures: Pictures) -> NDArray[np.int64]:
     sums = pictures.sum(axis=1, dtype=np.int64)
     squares = pictures.reshape(-1, _BLOCKS, SIDE // _BLOCKS, _BLOCKS, SIDE // _BLOCKS, 3)
     blocks = squares.mean(axis=(2, 4, 5), dtype=np.float32).reshape(-1, _BLOCKS**2)
-    found = [np.zeros((0, 2), np.int64)]
+    found = [np.zeros(0, np.int64)]
     for key in _keys(hashes):
         order = np.lexsort((sums, hashes, key))
         sorted_key = key[order]
@@ -76,8 +81,9 @@ def _alike(hashes: Hashes, pictures: Pictures) -> NDArray[np.int64]:
             pairs = pairs[bits <= _BITS]
             # What differs more in blocks of pixels cannot differ less in pixels.
             apart = np.abs(blocks[pairs[:, 0]] - blocks[pairs[:, 1]]).mean(axis=1)
-            found.append(np.sort(pairs[apart <= _DIFFERENCE], axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0)
+            first, second = np.sort(pairs[apart <= _DIFFERENCE], axis=1).T
+            found.append(first * len(hashes) + second)
+    pairs = np.stack(np.divmod(np.unique(np.concatenate(found)), len(hashes)), axis=1)
     keep = [_same(pictures, pairs[n : n + _CHUNK]) for n in range(0, len(pairs), _CHUNK)]
     return pairs[np.concatenate(keep)] if keep else pairs
 

@@ -32,7 +32,9 @@ def read(folder: Path, options: Options) -> Found:
     """
     if (folder / _STATE).is_file():
         return columns.read(_table(folder, folder.name), folder, options, None)
-    names = _json(folder / _SPLITS).get("splits", [])
+    names = _json(folder / _SPLITS).get("splits")
+    if not isinstance(names, list):
+        raise DataError(f"{folder / _SPLITS} names no splits")
     parts = parts_of(map(str, names))
     found, given = [], list[Part | None]()
     for name in names:
@@ -54,11 +56,13 @@ def _table(folder: Path, name: str) -> tables.Table:
             f"{folder} holds a selection of rows beside all of them",
             hint="dataset.flatten_indices().save_to_disk(...) writes what was selected",
         )
-    files = [str(item.get("filename")) for item in state.get("_data_files", [])]
+    listed = state.get("_data_files")
+    items = listed if isinstance(listed, list) else []
+    files = [str(item.get("filename")) for item in items if isinstance(item, dict)]
     if not files or any(map(leaves_folder, files)):
         raise DataError(f"{folder / _STATE} names no Arrow files in its folder: {files[:1]}")
     info = folder / _INFO
-    features = (_json(info).get("features") or {}) if info.is_file() else {}
+    features = _json(info).get("features") if info.is_file() else None
     return tables.joined(
         [
             arrow.read_arrow(folder / file, name if len(files) == 1 else f"{name}/{n}", features)

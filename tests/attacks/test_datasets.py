@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import stat
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from catalog.errors import DataError, UnsafeError
 from finetuning.data import reading
+from finetuning.data.check import check
 from finetuning.data.files import of_folder
 from finetuning.data.reading import read
 
@@ -179,3 +184,57 @@ def test_a_table_cannot_make_a_device_be_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image,label\n" + rows)
     with pytest.raises(DataError, match="none of the files"):
         read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("state.json", "[]"),
+        ("state.json", '{"_data_files": 3}'),
+        ("state.json", '{"_data_files": [3]}'),
+        ("state.json", '{"_data_files": [{"filename": "none.arrow"}]}'),
+        ("state.json", '{"_data_files": [{"filename": "/etc/passwd"}]}'),
+        ("dataset_dict.json", '{"splits": 3}'),
+        ("dataset_dict.json", '{"splits": ["../.."]}'),
+        ("dataset_dict.json", "[" * 100_000),
+    ],
+)
+def test_a_saved_data_set_that_makes_no_sense_is_refused(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("features", [3, [], {"label": 3}, {"label": {"names": 3}}, "\ud800"])
+def test_a_parquet_file_with_odd_metadata_is_read_without_them(
+    tmp_path: Path, features: object
+) -> None:
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table({"text": [f"a text {n}" for n in range(4)], "label": [0, 1, 0, 1]})
+    parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").classes == ("0", "1")
+
+
+def test_a_parquet_file_that_another_took_the_place_of_is_not_mistaken(tmp_path: Path) -> None:
+    def put(first: int) -> list[bytes]:
+        images = [png(first + n) for n in range(4)]
+        table = pa.table({"image": images, "label": [0, 1, 0, 1]})
+        parquet.write_table(table, tmp_path / "fresh.parquet")
+        (tmp_path / "fresh.parquet").replace(tmp_path / "t.parquet")
+        return images
+
+    for first in (0, 100):
+        images = put(first)
+        found = read(tmp_path / "t.parquet")
+        assert [example.data() for example in found.examples] == images
+
+
+def test_many_copies_of_one_image_take_no_longer(tmp_path: Path) -> None:
+    root = folder(tmp_path / "d")
+    for n in range(3000):
+        os.link(root / "a/0.png", root / f"a/copy {n}.png")
+    start = time.process_time()
+    assert len(check(read(root)).data.examples) == 3004
+    assert time.process_time() - start < 15
