@@ -31,7 +31,8 @@ _WINDOW, _BATCH, _BATCH_TOKENS = 4096, 64, 8192
 class TextModel(OnnxModel[Text]):
     """A model of texts; what is longer than it was trained for is cut off."""
 
-    _tokenizer: Tokenizer
+    _tokenizer: Tokenizer  # without padding, so that several threads can use it
+    _padding: Mapping[str, Any]
     _prompt: str = ""
 
     def _prepare(self, file: Path, facts: Mapping[str, str]) -> Self:
@@ -47,6 +48,8 @@ class TextModel(OnnxModel[Text]):
             self._tokenizer = Tokenizer.from_str(place.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises nothing more precise
             raise IntegrityError(f"{place} is no tokenizer: {error}") from error
+        self._padding = self._tokenizer.padding or {}
+        self._tokenizer.no_padding()
         try:
             said = msgspec.json.decode(facts.get("tlhub.preprocess", "{}"), type=dict[str, Any])
         except msgspec.DecodeError as error:
@@ -81,7 +84,7 @@ class TextModel(OnnxModel[Text]):
         """What is of tokens without the padding."""
         if batch.ndim < 3:
             return list(batch)
-        left = (self._tokenizer.padding or {}).get("direction") == "left"
+        left = self._padding.get("direction") == "left"
         lengths = [max(len(item), 1) for item in encoded]
         return [row[-n:] if left else row[:n] for row, n in zip(batch, lengths, strict=True)]
 
@@ -90,21 +93,15 @@ class TextModel(OnnxModel[Text]):
             pair = isinstance(text, tuple) and len(text) == 2
             if not all(isinstance(part, str) for part in (text if pair else [text])):
                 raise DataError(f"a {type(text).__name__} is no text", hint="a str, or two of them")
-        padding = self._tokenizer.padding
-        self._tokenizer.no_padding()
-        try:
-            return self._tokenizer.encode_batch(
-                [f"{self._prompt}{text}" if isinstance(text, str) else text for text in texts]
-            )
-        finally:
-            if padding is not None:
-                self._tokenizer.enable_padding(**padding)
+        return self._tokenizer.encode_batch(
+            [f"{self._prompt}{text}" if isinstance(text, str) else text for text in texts]
+        )
 
     def _run(
         self, encoded: Sequence[Encoding], outputs: Sequence[str]
     ) -> list[NDArray[np.float32]]:
         [session] = self._sessions
-        padding = self._tokenizer.padding or {}
+        padding = self._padding
         left = padding.get("direction") == "left"
         fills = {
             INPUT_IDS: ("ids", padding.get("pad_id", 0)),

@@ -93,6 +93,8 @@ def finetune(
 
         with clock("fitting", f"features of {len(train.examples)} {dataset.modality}s"):
             found = probe.fit(work)
+        with clock("held out", f"features of {len(test.examples)} held out"):
+            found.see(work, test.examples)
         record = _record(model, uid, dataset, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = _baselines(work, plain, found)

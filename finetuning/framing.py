@@ -33,7 +33,7 @@ from finetuning.stages import LAST, Stage, stages_of
 
 AS_TRAINED, WHOLE = "as trained", "whole photo"
 
-_TEXTS, _ON_A_GPU = 256, 32  # in one call
+_TEXTS, _ON_A_GPU = 64, 32  # in one call
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class _Source:
             self._parts.append(sha256_of(self._tokenizer))
 
     def extractor(self, network: onnx.ModelProto, preprocessing: str) -> Extractor:
-        """All stages of ``network``, a photo a thread on a CPU, which keeps every core busy."""
+        """All stages of ``network``; on a CPU each thread has its own photo, or texts."""
         keys = {
             stage.output: key_of(*self._parts, preprocessing, stage.layer, stage.pool)
             for stage in self._stages
@@ -102,21 +102,17 @@ class _Source:
         def open_() -> Extract:
             return self._open(with_stages(network, self._stages))
 
-        if self._is_text:
-            return Extractor(keys, open_, batch=_TEXTS)
-        if self._device == "cpu":
-            return Extractor(keys, open_, workers=len(os.sched_getaffinity(0)))
-        return Extractor(keys, open_, batch=_ON_A_GPU)
+        batch = _TEXTS if self._is_text else 1 if self._device == "cpu" else _ON_A_GPU
+        return Extractor(keys, open_, batch, workers=_cores() if self._device == "cpu" else 1)
 
     def _open(self, tapped: onnx.ModelProto) -> Extract:
-        alone = self._device == "cpu" and not self._is_text
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             file = Path(folder, "model.onnx")
             graph.save(tapped, file)
             if self._is_text:
                 shutil.copyfile(self._tokenizer, file.with_name(TOKENIZER))
             model: OnnxModel[Any] = OnnxModel.open(
-                file, device=self._device, threads=1 if alone else None
+                file, device=self._device, threads=1 if self._device == "cpu" else None
             )
 
         def extract(contents: Sequence[Content], vectors: Sequence[str]) -> Mapping[str, Rows]:
@@ -125,3 +121,10 @@ class _Source:
             return {name: np.stack(c) for name, c in zip(vectors, columns, strict=True)}
 
         return extract
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

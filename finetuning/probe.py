@@ -95,8 +95,13 @@ class Probe:
         """The log loss of left-out training examples."""
         return self.evidence.best.loss if self.evidence.best else None
 
+    def see(self, work: Work, examples: Sequence[Example]) -> None:
+        """Compute the features of further examples, held-out ones for instance."""
+        way = self.framing
+        self.features.add(extract(examples, {way.name: way.extractor}, work.cache, work.progress))
+
     def rows(self, examples: Sequence[Example]) -> Rows:
-        """What the head is put on: features (N, D)."""
+        """What the head is put on: features (N, D) of examples that were seen."""
         return _rows(self.features, self.framing, self.cut, examples)
 
     def logits(self, examples: Sequence[Example]) -> Floats:
@@ -121,9 +126,7 @@ def fit(work: Work) -> Probe:
         ways = tuple(way.ending_with((LAST,)) for way in ways)
     train = work.train
     way, losses, found = _framed(work, ways)
-    work.progress(f"features of {len(work.dataset.examples)} {work.dataset.modality}s")
-    everything = [*train.examples, *work.test.examples]
-    found.add(extract(everything, {way.name: way.extractor}, work.cache, work.progress))
+    found.add(extract(train.examples, {way.name: way.extractor}, work.cache, work.progress))
     work.progress(f"choosing where to cut, on {len(train.examples)} {work.dataset.modality}s")
     chosen = _cut(way, found, train, work.seed)
     x, y = _rows(found, way, chosen, train.examples), train.labels
