@@ -99,6 +99,7 @@ def convert(
             evidence=backbone.evidence,
             origin=backbone.origin,
             preprocess=backbone.front.description(),
+            exporter=export.exporter_of(model),
         )
 
     return ModelFolder.create(out, fill, replace=replace)

@@ -1,7 +1,8 @@
 """A torch backbone as one ONNX graph, from what a user has to named outputs.
 
-Exported by ``torch.onnx.export(dynamo=True)`` at opset 20, the first with ``Gelu``. In front comes
-what `converters.backbone.Front` puts there, behind logits what makes probabilities of them. The
+Exported by ``torch.onnx.export(dynamo=True)`` at opset 20, the first with ``Gelu``. What that
+cannot follow the older exporter traces, and the metadata say so. In front comes what
+`converters.backbone.Front` puts there, behind logits what makes probabilities of them. The
 tensors of all layers keep the names of the layers, so that any of them can be made an output later
 (`converters.graph`).
 The same backbone gives the same bytes.
@@ -9,6 +10,7 @@ The same backbone gives the same bytes.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -29,6 +31,7 @@ from converters.interface import LOGITS, MAX_INLINE_BYTES, PROBABILITIES
 from converters.layers import Tapped, names_of
 
 OPSET = 20
+EXPORTER = "tlhub.exporter"  # of the metadata: which of torch's exporters made the graph
 _ACTIVATIONS = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 
 
@@ -43,11 +46,11 @@ def export(backbone: TorchBackbone) -> onnx.ModelProto:
         ConversionError: torch cannot export it.
     """
     model = _network(backbone)
-    _clear_traces(model)
     _hide_layers(model.graph, backbone.module.outputs)
     backbone.front.attach(model)
-    if LOGITS in backbone.module.outputs and backbone.module.activation in _ACTIVATIONS:
-        _append_probabilities(model.graph, backbone.module.activation)
+    activation = backbone.module.activation
+    if LOGITS in backbone.module.outputs and activation in _ACTIVATIONS:
+        _append_probabilities(model.graph, activation)
     try:
         onnx.checker.check_model(model, full_check=model.ByteSize() < MAX_INLINE_BYTES)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -77,6 +80,7 @@ def set_metadata(
         "tlhub.source": json.dumps(dict(sorted(source.items()))),
         "tlhub.version": version,
     }
+    facts |= {p.key: p.value for p in model.metadata_props if p.key == EXPORTER}
     theirs = {p.key: p.value for p in model.metadata_props if not p.key.startswith("tlhub.")}
     helper.set_model_props(model, {**theirs, **facts})
 
@@ -95,10 +99,87 @@ def save(model: onnx.ModelProto, file: Path, *, max_inline_bytes: int = MAX_INLI
     )
 
 
+def exporter_of(model: onnx.ModelProto) -> str | None:
+    """Which of torch's exporters made the graph, and why, where it was not the usual one."""
+    return next((p.value for p in model.metadata_props if p.key == EXPORTER), None)
+
+
 def _network(backbone: TorchBackbone) -> onnx.ModelProto:
+    """The network as it was exported; where the exporter of choice cannot, by the older one.
+
+    Raises:
+        ConversionError: neither can; the message is of the first.
+    """
+    layers = names_of(backbone.module, backbone.front.example())
+    why = backbone.module.traced
+    model: onnx.ModelProto | None = None
+    if why is None:
+        try:
+            model = _followed(backbone, layers)
+        except ConversionError as error:
+            try:
+                model = _traced(backbone, layers)
+            except Exception:  # the older exporter raises whatever it comes upon
+                raise error from None
+            why = error.message
+    model = model or _traced(backbone, layers)
+    _clear_traces(model)
+    said = "torch.onnx, dynamo=True" if why is None else f"torch.onnx, dynamo=False: {why}"
+    helper.set_model_props(model, {EXPORTER: said})
+    return model
+
+
+def _traced(backbone: TorchBackbone, layers: Sequence[str]) -> onnx.ModelProto:
+    """The graph by the exporter that writes down what one run computes.
+
+    Raises:
+        ConversionError: it cannot, as far as it says so itself.
+    """
+    network, front = backbone.module, backbone.front
+    stream = io.BytesIO()
+    try:
+        with _quiet(), _plain_attention(network):
+            torch.onnx.export(
+                Tapped(network, layers).eval(),
+                front.example(),
+                stream,  # type: ignore[arg-type]  # it writes to any stream
+                input_names=list(network.inputs),
+                output_names=[*network.outputs, *layers],
+                dynamic_axes=dict(zip(network.inputs, front.dynamic, strict=True)),
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise _refused(backbone, error) from error
+    model = onnx.load_from_string(stream.getvalue())
+    _free_sizes(model.graph, front.dynamic)
+    return model
+
+
+def _free_sizes(graph: onnx.GraphProto, dynamic: Sequence[Mapping[int, str]]) -> None:
+    """Take back what the older exporter says of sizes within: it has one name for several."""
+    given = {name for axes in dynamic for name in axes.values()}
+    for value in [*graph.value_info, *graph.output]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param not in given:
+                dim.ClearField("dim_param")
+
+
+def _refused(backbone: TorchBackbone, error: Exception) -> ConversionError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return ConversionError(
+        f"torch {torch.__version__} cannot export {backbone.record.architecture}: {lines[0]}"
+    )
+
+
+def _followed(backbone: TorchBackbone, layers: Sequence[str]) -> onnx.ModelProto:
+    """The graph by the exporter that follows what the network computes.
+
+    Raises:
+        ConversionError: it cannot.
+    """
     network, front = backbone.module, backbone.front
     example = front.example()
-    layers = names_of(network, example)
     dims = {name: torch.export.Dim(name, min=1) for axes in front.dynamic for name in axes.values()}
     try:
         with _quiet(), _plain_attention(network):
@@ -116,10 +197,7 @@ def _network(backbone: TorchBackbone) -> onnx.ModelProto:
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConversionError(
-            f"torch {torch.__version__} cannot export {backbone.record.architecture}: {lines[0]}"
-        ) from error
+        raise _refused(backbone, error) from error
     if program is None:  # only other ways of calling it give nothing
         raise ConversionError(f"torch {torch.__version__} exported no graph")
     _free_names(program.model.graph, {*network.outputs, *layers})

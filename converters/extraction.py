@@ -47,7 +47,7 @@ class Extraction:
 
 
 def extract(
-    model: OnnxModel[Any],
+    model: OnnxModel[Any, Any],
     names: Sequence[str],
     read: Callable[[str], Any],
     out: Path,
@@ -102,7 +102,7 @@ def extract(
 
 
 def _compute(
-    model: OnnxModel[Any],
+    model: OnnxModel[Any, Any],
     names: Sequence[str],
     read: Callable[[str], Any],
     layer: str | None,

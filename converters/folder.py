@@ -113,6 +113,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variants: Mapping[str, Variant] = msgspec.field(default_factory=dict)  # by their precision
     evidence: Mapping[str, Any] | None = None  # why these weights are this architecture
     origin: Mapping[str, Any] | None = None  # what the graph was before, of ONNX that was ONNX
+    exporter: str | None = None  # of torch's, that made the graph; why, where not the usual one
     preprocess: Mapping[str, Any] | None = None  # what becomes of an input before the network
     run: Mapping[str, Any] | None = None  # data, command, seed and metrics of a run
 

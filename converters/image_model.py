@@ -1,4 +1,4 @@
-"""`ImageModel`: an image classifier that runs, from photos to labels."""
+"""`ImageModel`: an image classifier that runs, from photos to labels; and what others share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from converters.images import as_rgb, read_image
-from converters.runtime import OnnxModel
+from converters.runtime import Answer, OnnxModel, Prediction
 from converters.session import run
 
 Photo = NDArray[np.uint8] | Image.Image | str | Path | bytes
@@ -20,7 +20,7 @@ Photo = NDArray[np.uint8] | Image.Image | str | Path | bytes
 _BATCH, _BATCH_PIXELS = 16, 32_000_000
 
 
-class ImageModel(OnnxModel[Photo]):
+class PhotoModel(OnnxModel[Photo, Answer]):
     """A model of images of any size: paths, bytes of files, PIL images or arrays.
 
     An array is uint8 (H, W, 3) RGB.
@@ -33,13 +33,11 @@ class ImageModel(OnnxModel[Photo]):
     def _is_one(given: Photo | Sequence[Photo]) -> bool:
         return isinstance(given, (np.ndarray, Image.Image, str, Path, bytes))
 
-    def several(
-        self, given: Sequence[Photo], outputs: Sequence[str]
-    ) -> list[list[NDArray[np.float32]]]:
+    def several(self, given: Sequence[Photo], outputs: Sequence[str]) -> list[list[NDArray[Any]]]:
         """Several outputs for each; images of one size that lie near go through together."""
-        rows: list[list[NDArray[np.float32]]] = []
+        rows: list[list[NDArray[Any]]] = []
         for decoded in _batches(given):
-            found: dict[int, list[NDArray[np.float32]]] = {}
+            found: dict[int, list[NDArray[Any]]] = {}
             for shape in dict.fromkeys(image.shape for image in decoded):
                 places = [n for n, image in enumerate(decoded) if image.shape == shape]
                 batch = self._run(np.stack([decoded[n] for n in places]), outputs)
@@ -55,7 +53,22 @@ class ImageModel(OnnxModel[Photo]):
         return values
 
 
-def _decode(image: Photo) -> NDArray[np.uint8]:
+class ImageModel(PhotoModel[list[Prediction]]):
+    """A classifier of images, or an encoder."""
+
+    def predict(self, given: Sequence[Photo], *, top: int = 5) -> list[list[Prediction]]:
+        """For each image its ``top`` classes, the likeliest first.
+
+        A class without a name goes by its number.
+
+        Raises:
+            UsageError: ``top`` is below 1, or the graph has no output ``probabilities``.
+        """
+        return self._ranked(given, top)
+
+
+def decode(image: Photo) -> NDArray[np.uint8]:
+    """An image as uint8 (H, W, 3) RGB."""
     return read_image(image) if isinstance(image, (str, Path, bytes)) else as_rgb(image)
 
 
@@ -63,7 +76,7 @@ def _batches(images: Iterable[Photo]) -> Iterator[list[NDArray[np.uint8]]]:
     """The images decoded, as many at a time as memory should hold; at least one."""
     batch: list[NDArray[np.uint8]] = []
     pixels = 0
-    for image in map(_decode, images):
+    for image in map(decode, images):
         size = image.shape[0] * image.shape[1]
         if batch and (len(batch) == _BATCH or pixels + size > _BATCH_PIXELS):
             yield batch

@@ -11,6 +11,14 @@ TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - no password
 TOKENIZER = "tokenizer.json"  # beside the graph of a text model
 LOGITS, PROBABILITIES = "logits", "probabilities"  # outputs, float32 (batch, classes)
 SCORE = "score"  # what the only class of a model is called that rates texts
+# Outputs of a segmentation network: `logits` are (batch, classes, height, width) then, and the
+# number of each pixel's class is uint8 (batch, height, width), of the photo's own size.
+CLASS_MAP = "class_map"
+# Outputs of a detector, for the one photo it is given: float32 (found, 4) corners in its pixels,
+# int64 and float32 (found,), float32 (found, 28, 28) within the boxes, (found, points, 3) and
+# (found, points).
+BOXES, NUMBERS, SCORES, MASKS = "boxes", "labels", "scores", "masks"
+KEYPOINTS, KEYPOINT_SCORES = "keypoints", "keypoint_scores"
 EMBEDDING = "embedding"  # an output, float32 (batch, features): what a head is put on
 
 BATCH_SIZES = (1, 2, 5)  # of the batches that a graph is checked with; it was traced with 2

@@ -35,7 +35,7 @@ class Tapped(Network):
         self.names = tuple(names)
         self.inputs = network.inputs
         self.outputs = (*network.outputs, *names)
-        self.activation = network.activation
+        self.activation, self.traced = network.activation, network.traced
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The outputs of the network, then the layers in the order of their names."""

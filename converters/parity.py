@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from converters import fresh_process
 from converters.backbone import Backbone, Given, Outputs
+from converters.comparing import OtherFindsError, comparable
 from converters.export import save
 from converters.folder import Parity
-from converters.interface import BATCH_SIZES, EMBEDDING, INPUTS, LOGITS, PROBABILITIES
+from converters.interface import BATCH_SIZES, BOXES, EMBEDDING, INPUTS, LOGITS, PROBABILITIES
 
 TOLERANCE = 1e-5  # max|onnx - reference| / max|reference|, fp32
 # Some networks make more of rounding. Where the reference itself is so far from float64, the graph
 # may be twice as far from the reference, which is itself and another one that rounds as badly.
 OF_ROUNDING, MOST_OF_ROUNDING = 2, 1e-4
+# Boxes and scores are the extremes of what many places of a network say.
+OF_ROUNDING_OF_FINDS, MOST_OF_FINDS = 5, 5e-3
 # One pixel in a thousand is rounded apart by the two resizes. That moves the outputs of trained
 # networks by 1e-3 (of random ones by up to 1e-2), a resize with other coefficients by over 9e-2.
 PHOTO_TOLERANCE = 5e-2
@@ -35,6 +37,8 @@ PHOTO_TOLERANCE = 5e-2
 MIN_SPREAD = 1e-3
 # Classes nearer than this, relative to the largest logit, are tied for the agreement of ranks.
 TIE = 1e-3
+# Of the pixels of photos that went through two resizes, so many have the same class.
+PIXELS_AGREE = 0.99
 
 
 def check(
@@ -51,43 +55,57 @@ def check(
     samples = backbone.front.samples() if samples is None else samples
     exact, real = backbone.front.exact(samples), backbone.front.real(samples)
     seen = fresh_process.run(model, {**exact, **real}, work)
-    expected = {
-        name: _with_probabilities(outputs, seen[name], backbone.activation)
-        for name, outputs in backbone.answers({**exact, **real}).items()
-    }
-
+    expected = backbone.answers({**exact, **real})
+    try:
+        for name, given in {**exact, **real}.items():
+            expected[name], seen[name] = comparable(
+                given, expected[name], seen[name], backbone.activation
+            )
+    except OtherFindsError as error:
+        raise _located(error, model, backbone, exact, work) from error
     for name, reference in expected.items():
         _check_sound(name, seen[name], reference)
+    _check_found(expected.values())
     _check_spread(expected[name] for name in exact)
     outputs = _worst({name: expected[name] for name in exact}, seen)
     photo_outputs = _worst({name: expected[name] for name in real}, seen)
     allowed = dict.fromkeys(outputs, TOLERANCE)
     if max(outputs.values()) > TOLERANCE:
+        times, most = OF_ROUNDING, MOST_OF_ROUNDING
+        if BOXES in outputs:
+            times, most = OF_ROUNDING_OF_FINDS, MOST_OF_FINDS
         for output, apart in backbone.rounding(exact).items():
-            allowed[output] = max(TOLERANCE, min(OF_ROUNDING * apart, MOST_OF_ROUNDING))
-    ranked = [(expected[name], seen[name]) for name in real or exact]
-    logits = [outputs.get(LOGITS) for outputs in expected.values()]
-    has_classes = all(item is not None and item.shape[-1] > 1 for item in logits)
+            allowed[output] = max(TOLERANCE, min(times * apart, most))
+    top1, top5 = _agreements([(expected[name], seen[name]) for name in real or exact])
     parity = Parity(
         reference=backbone.reference,
         tolerance=max(allowed.values()),
         max_rel_diff=max(outputs.values()),
-        top1_agreement=_agreement(ranked, 1) if has_classes else None,
-        top5_agreement=_agreement(ranked, 5) if has_classes else None,
+        top1_agreement=top1,
+        top5_agreement=top5,
         photo_max_rel_diff=max(photo_outputs.values()) if real else None,
         outputs=outputs,
-        batch_sizes=BATCH_SIZES,
+        batch_sizes=_sizes(exact),
         photos=len(real),
         samples=len(samples),
     )
     try:
         _judge(parity, allowed, photo_outputs)
     except ConversionError as error:
-        where = _first_difference(model, backbone, exact, work)
-        if where is None:
-            raise
-        raise ConversionError(f"{error.message}; {where}", hint=error.hint) from error
+        raise _located(error, model, backbone, exact, work) from error
     return parity
+
+
+def _located(
+    error: ConversionError,
+    model: Path,
+    backbone: Backbone,
+    batches: Mapping[str, Given],
+    work: Path,
+) -> ConversionError:
+    """The error with the first layer that differs, where that can be told."""
+    where = _first_difference(model, backbone, batches, work)
+    return ConversionError(f"{error.message}{f'; {where}' if where else ''}", hint=error.hint)
 
 
 def _judge(
@@ -110,6 +128,12 @@ def _judge(
                 hint=hint,
             )
     top1, top5 = parity.top1_agreement, parity.top5_agreement
+    if top1 is not None and top5 is None and top1 < PIXELS_AGREE:
+        raise ConversionError(
+            f"the ONNX graph gives other classes to pixels than {parity.reference}: {top1:.2%} "
+            f"agree in {parity.samples} samples",
+            hint=hint,
+        )
     if top1 is not None and top5 is not None and min(top1, top5) < 1:
         raise ConversionError(
             f"the ONNX graph ranks classes otherwise than {parity.reference}: top-1 agrees on "
@@ -142,19 +166,6 @@ def _first_difference(
     return "all layers agree: what comes after the last of them differs"
 
 
-def _with_probabilities(outputs: Outputs, seen: Outputs, activation: str | None) -> Outputs:
-    """The reference's outputs; the probabilities are those of the graph's own logits.
-
-    A softmax turns an absolute difference of logits into a relative one, so that with large
-    logits even two exact softmaxes would seem to differ.
-    """
-    if LOGITS not in outputs or activation in {None, "identity"}:
-        return outputs
-    logits = torch.from_numpy(seen.get(LOGITS, outputs[LOGITS]))
-    probabilities = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
-    return {**outputs, PROBABILITIES: probabilities.numpy()}
-
-
 def _check_sound(batch: str, seen: Outputs, reference: Outputs) -> None:
     for output, array in reference.items():
         if output not in seen or seen[output].shape != array.shape:
@@ -165,6 +176,14 @@ def _check_sound(batch: str, seen: Outputs, reference: Outputs) -> None:
         both = (array, seen[output])
         if any(each.dtype.kind == "f" and not np.isfinite(each).all() for each in both):
             raise ConversionError(f"{output} is not finite for {batch}: the weights are broken")
+
+
+def _check_found(answers: Iterable[Outputs]) -> None:
+    found = [len(outputs[BOXES]) for outputs in answers if BOXES in outputs]
+    if found and not any(found):
+        raise ConversionError(
+            "it finds nothing in any of the sample photos: nothing can be shown with these weights"
+        )
 
 
 def _check_spread(batches: Iterable[Outputs]) -> None:
@@ -208,6 +227,24 @@ def difference(reference: NDArray[Any], seen: NDArray[Any]) -> float:
     return float(apart / (np.abs(reference).max() or 1))
 
 
+def _sizes(batches: Mapping[str, Given]) -> tuple[int, ...]:
+    """How many the graph was given at once; of what is not asked of every graph, not all."""
+    sizes = {len(array) for given in batches.values() for array in given.values() if array.ndim}
+    return tuple(size for size in BATCH_SIZES if size in sizes)
+
+
+def _agreements(
+    pairs: Sequence[tuple[Outputs, Outputs]],
+) -> tuple[float | None, float | None]:
+    """The agreement of the first and of the first five classes; of pixels that of the first."""
+    logits = [reference.get(LOGITS) for reference, _ in pairs]
+    if not all(item is not None and item.shape[-1] > 1 for item in logits):
+        return None, None
+    if pairs[0][0][LOGITS].ndim == 4:
+        return _pixels_agree(pairs), None
+    return _agreement(pairs, 1), _agreement(pairs, 5)
+
+
 def _agreement(pairs: Sequence[tuple[Outputs, Outputs]], top: int) -> float:
     """The fraction of images whose ``top`` classes are the reference's, in order, up to ties."""
     agreed: list[bool] = []
@@ -217,3 +254,14 @@ def _agreement(pairs: Sequence[tuple[Outputs, Outputs]], top: int) -> float:
             chosen = logits[np.argsort(-ours, kind="stable")[:top]]
             agreed.append(bool(np.abs(best - chosen).max() <= TIE * np.abs(logits).max()))
     return sum(agreed) / len(agreed)
+
+
+def _pixels_agree(pairs: Sequence[tuple[Outputs, Outputs]]) -> float:
+    """The fraction of pixels that have the reference's class, up to ties."""
+    agreed, pixels = 0, 0
+    for reference, seen in pairs:
+        logits, ours = reference[LOGITS], seen[LOGITS].argmax(1)[:, None]
+        chosen = np.take_along_axis(logits, ours, 1)[:, 0]
+        near = logits.max(1) - chosen <= TIE * np.abs(logits).max()
+        agreed, pixels = agreed + int(near.sum()), pixels + near.size
+    return agreed / pixels

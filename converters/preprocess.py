@@ -69,9 +69,12 @@ def resized_side(side: int, preprocess: Preprocess) -> int:
 
 
 def pixel_values(
-    image: NDArray[np.uint8], preprocess: Preprocess, size: tuple[int, int]
+    image: NDArray[np.uint8], preprocess: Preprocess, size: tuple[int, int], *, crop: bool = True
 ) -> torch.Tensor:
-    """The tensor float32 (3, H, W) of an image uint8 (height, width, 3), by torchvision and PIL."""
+    """The tensor float32 (3, H, W) of an image uint8 (height, width, 3), by torchvision and PIL.
+
+    Without ``crop`` all of the resized photo is kept.
+    """
     from torchvision.transforms import functional as transforms
 
     height, width = (resized_side(side, preprocess) for side in size)
@@ -81,15 +84,18 @@ def pixel_values(
     filter_ = Image.Resampling[preprocess.interpolation.upper()]
     photo = Image.fromarray(image)
     photo = photo.resize((width, photo.height), filter_).resize((width, height), filter_)
-    margins = ((height - size[0]) / 2, (width - size[1]) / 2)
-    top, left = (math.floor(m) if preprocess.crop_offset == "floor" else round(m) for m in margins)
-    tensor = transforms.to_tensor(transforms.crop(photo, top, left, *size))
+    if crop:
+        margins = ((height - size[0]) / 2, (width - size[1]) / 2)
+        floors = preprocess.crop_offset == "floor"
+        top, left = (math.floor(m) if floors else round(m) for m in margins)
+        photo = transforms.crop(photo, top, left, *size)
+    tensor = transforms.to_tensor(photo)
     normal: torch.Tensor = transforms.normalize(tensor, list(preprocess.mean), list(preprocess.std))
     return normal
 
 
 def onnx_nodes(
-    preprocess: Preprocess, size: tuple[int, int], *, source: str, target: str
+    preprocess: Preprocess, size: tuple[int, int], *, source: str, target: str, crop: bool = True
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Nodes and constants from ``source`` uint8 (N, H, W, 3) to ``target`` float32 (N, 3, *)."""
     from onnx import TensorProto, helper, numpy_helper
@@ -129,17 +135,20 @@ def onnx_nodes(
         **_ONNX_RESIZE[preprocess.interpolation],
     )
 
-    crop = constant("crop_size", size, np.int64)
-    margin = node("Sub", [resized, crop], "margin")
-    if preprocess.crop_offset == "floor":
-        start = node("Div", [margin, constant("two", 2, np.int64)], "start")
-    else:
-        margin = node("Cast", [margin], "margin_float", to=TensorProto.FLOAT)
-        half = node("Mul", [margin, constant("half", 0.5, np.float32)], "margin_half")
-        start = node("Cast", [node("Round", [half], "start_float")], "start", to=TensorProto.INT64)
-    end = node("Add", [start, crop], "end")
-    axes = constant("spatial_axes", [2, 3], np.int64)
-    pixels = node("Slice", [pixels, start, end, axes], "cropped")
+    if crop:
+        kept = constant("crop_size", size, np.int64)
+        margin = node("Sub", [resized, kept], "margin")
+        if preprocess.crop_offset == "floor":
+            start = node("Div", [margin, constant("two", 2, np.int64)], "start")
+        else:
+            margin = node("Cast", [margin], "margin_float", to=TensorProto.FLOAT)
+            half = node("Mul", [margin, constant("half", 0.5, np.float32)], "margin_half")
+            start = node(
+                "Cast", [node("Round", [half], "start_float")], "start", to=TensorProto.INT64
+            )
+        end = node("Add", [start, kept], "end")
+        axes = constant("spatial_axes", [2, 3], np.int64)
+        pixels = node("Slice", [pixels, start, end, axes], "cropped")
 
     def channels(name: str, values: tuple[float, ...]) -> str:
         return constant(name, np.reshape(values, (1, 3, 1, 1)), np.float32)

@@ -29,6 +29,8 @@ FRAMEWORKS: dict[str, str] = {
 _OF_REPOSITORIES = (repository.TRANSFORMERS, repository.SENTENCE_TRANSFORMERS)
 # Their files are whole models.
 _WHOLE = ("keras", "onnx", "scikit-learn")
+# Tasks of torchvision whose networks prepare photos themselves, or all in one way.
+_SPATIAL = ("image-segmentation", "keypoint-detection", "object-detection")
 
 
 class Framework(Protocol):
@@ -68,10 +70,26 @@ def obstacle(record: ModelRecord) -> str | None:
         return None
     if record.architecture is None:
         return "its architecture is not known"
+    if record.framework == "torchvision":
+        reason = _of_torchvision(record)
+        if reason is not None or (record.task in _SPATIAL and record.num_classes):
+            return reason
     if not record.num_classes and (record.framework != "timm" or record.modality != "image"):
         return "it is no image classifier"
     if record.preprocess is None or record.input_size is None:
         return "how its images are prepared is not known"
+    return None
+
+
+def _of_torchvision(record: ModelRecord) -> str | None:
+    """What of torchvision is no photo in, and numbers that ONNX knows out."""
+    if str(record.architecture).startswith("quantized_") or "quantized" in record.tags:
+        return (
+            "its weights are quantized for torch's own kernels, which have no ONNX; its fp32 "
+            "weights with --precision int8 are the way there"
+        )
+    if record.modality == "video":
+        return "it takes video clips; what can be converted takes photos or texts"
     return None
 
 

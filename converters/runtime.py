@@ -17,13 +17,24 @@ from numpy.typing import NDArray
 
 from catalog.errors import IntegrityError, NotFoundError, UsageError
 from converters.folder import ModelFolder
-from converters.interface import ATTENTION_MASK, EMBEDDING, INPUT_IDS, PROBABILITIES
+from converters.interface import (
+    ATTENTION_MASK,
+    BOXES,
+    CLASS_MAP,
+    EMBEDDING,
+    INPUT_IDS,
+    LOGITS,
+    NUMBERS,
+    PROBABILITIES,
+    SCORES,
+)
 from converters.session import Device, open_sessions
 
 if TYPE_CHECKING:
     import onnxruntime
 
 One = TypeVar("One")  # what a model is given one of: a photo, or a text
+Answer = TypeVar("Answer")  # what it says of it
 
 
 class Prediction(NamedTuple):
@@ -33,8 +44,8 @@ class Prediction(NamedTuple):
     score: float
 
 
-class OnnxModel(ABC, Generic[One]):
-    """A model that runs: an `ImageModel` or a `TextModel`."""
+class OnnxModel(ABC, Generic[One, Answer]):
+    """A model that runs: `ImageModel`, `TextModel`, `SegmentationModel`, `DetectionModel`."""
 
     scores = PROBABILITIES  # the output that `predict` looks at
 
@@ -101,18 +112,20 @@ class OnnxModel(ABC, Generic[One]):
         return tuple(_names(self._sessions[-1]))
 
     @overload
-    def __call__(self, given: One, *, top: int = 5) -> list[Prediction]: ...
+    def __call__(self, given: One, *, top: int = 5) -> Answer: ...
     @overload
-    def __call__(self, given: Sequence[One], *, top: int = 5) -> list[list[Prediction]]: ...
-    def __call__(
-        self, given: One | Sequence[One], *, top: int = 5
-    ) -> list[Prediction] | list[list[Prediction]]:
+    def __call__(self, given: Sequence[One], *, top: int = 5) -> list[Answer]: ...
+    def __call__(self, given: One | Sequence[One], *, top: int = 5) -> Answer | list[Answer]:
         """`predict` for one or for several."""
         if self._is_one(given):
             return self.predict([given], top=top)[0]  # type: ignore[list-item]
         return self.predict(given, top=top)  # type: ignore[arg-type]
 
-    def predict(self, given: Sequence[One], *, top: int = 5) -> list[list[Prediction]]:
+    @abstractmethod
+    def predict(self, given: Sequence[One], *, top: int = 5) -> list[Answer]:
+        """What the model says of each, the likeliest ``top`` of it."""
+
+    def _ranked(self, given: Sequence[One], top: int) -> list[list[Prediction]]:
         """For each its ``top`` classes, the likeliest first.
 
         A class without a name goes by its number. A model that rates texts by a number that is no
@@ -126,7 +139,7 @@ class OnnxModel(ABC, Generic[One]):
         self._need(self.scores, "it has no classes; its `features` are what it gives")
         return [
             [
-                Prediction(self.labels[n] if self.labels else str(n), float(row[n]))
+                Prediction(self._label(n), float(row[n]))
                 for n in np.argsort(-row, kind="stable")[:top]
             ]
             for row in self.rows(given, self.scores)
@@ -160,6 +173,10 @@ class OnnxModel(ABC, Generic[One]):
         """The model, with what lies beside the graph; ``facts`` is the graph's metadata."""
         return self
 
+    def _label(self, number: int) -> str:
+        """The name of a class, or its number."""
+        return self.labels[number] if number < len(self.labels) else str(number)
+
     @staticmethod
     @abstractmethod
     def _is_one(given: Any) -> bool:
@@ -180,13 +197,24 @@ def _names(session: onnxruntime.InferenceSession) -> list[str]:
     return [output.name for output in session.get_outputs()]
 
 
-def _kind(file: Path, sessions: Sequence[onnxruntime.InferenceSession]) -> type[OnnxModel[Any]]:
+def _kind(
+    file: Path, sessions: Sequence[onnxruntime.InferenceSession]
+) -> type[OnnxModel[Any, Any]]:
     """The kind of model that a graph is, by what it takes and gives."""
     inputs = sessions[0].get_inputs()
     kinds = [(item.type, len(item.shape)) for item in inputs]
     outputs = _names(sessions[-1])
     gives = {PROBABILITIES, EMBEDDING} & {*outputs}
-    if kinds == [("tensor(uint8)", 4)] and gives:
+    takes_photos = kinds == [("tensor(uint8)", 4)]
+    if takes_photos and CLASS_MAP in outputs:
+        from converters.segmentation_model import SegmentationModel
+
+        return SegmentationModel
+    if takes_photos and {BOXES, NUMBERS, SCORES} <= {*outputs}:
+        from converters.detection_model import DetectionModel
+
+        return DetectionModel
+    if takes_photos and gives:
         from converters.image_model import ImageModel
 
         return ImageModel
@@ -200,7 +228,8 @@ def _kind(file: Path, sessions: Sequence[onnxruntime.InferenceSession]) -> type[
         f"{file} is no image or text model that tlhub can run: it takes {seen} and "
         f"gives {', '.join(outputs)}",
         hint="it needs one uint8 image (batch, height, width, 3), or `input_ids` and "
-        "`attention_mask` int64 (batch, sequence), and an output `probabilities` or `embedding`",
+        "`attention_mask` int64 (batch, sequence), and an output `probabilities` or `embedding`, "
+        "or of an image `class_map`, or `boxes`, `labels` and `scores`",
     )
 
 
@@ -212,8 +241,9 @@ def _labels(file: Path, text: str) -> tuple[str, ...]:
 
 
 def _check_labels(file: Path, labels: Sequence[str], session: onnxruntime.InferenceSession) -> None:
+    maps = CLASS_MAP in _names(session)
     for item in session.get_outputs():
-        if item.name == PROBABILITIES and labels:
-            classes = item.shape[-1]
+        if item.name == (LOGITS if maps else PROBABILITIES) and labels:
+            classes = item.shape[1] if maps else item.shape[-1]
             if isinstance(classes, int) and len(labels) != classes:
                 raise IntegrityError(f"{file} has {len(labels)} labels for {classes} classes")

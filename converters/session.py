@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import IntegrityError, TlhubError, UsageError
 from converters.graphs import check_external_data
-from converters.interface import INPUT_IDS, MAX_INLINE_BYTES, PIXEL_VALUES
+from converters.interface import CLASS_MAP, INPUT_IDS, MAX_INLINE_BYTES, PIXEL_VALUES
 
 if TYPE_CHECKING:
     import onnx
@@ -131,6 +131,11 @@ def split(file: Path, layers: Sequence[str] = ()) -> tuple[bytes, bytes]:
     model = _parsed(file, weights=True)
     if layers:
         model = with_outputs(model, layers)
+    if any(item.name == CLASS_MAP for item in model.graph.output):
+        raise UsageError(
+            f"{file} asks for the photo's size again, behind its network: it is for one device",
+            hint="use --device cpu",
+        )
     if not any(PIXEL_VALUES in node.output for node in model.graph.node):
         raise UsageError(
             f"{file} has no tensor `{PIXEL_VALUES}`: where the preprocessing ends is unknown",

@@ -141,7 +141,7 @@ def probabilities(
     progress: Callable[[str], None],
 ) -> NDArray[np.float64]:
     """What `predict` says of each example, from its file on, float64 (N, classes)."""
-    model: OnnxModel[Any] = OnnxModel.open(file, device=device)
+    model: OnnxModel[Any, Any] = OnnxModel.open(file, device=device)
     column = {label: n for n, label in enumerate(classes)}
     table = np.zeros((len(examples), len(column)))
     for start in range(0, len(examples), _PREDICT):

@@ -63,7 +63,9 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
     network = graph.load(base.onnx)
     record = base.manifest.record
     own = record.preprocess
-    model: OnnxModel[Any] = OnnxModel.open(base.onnx, device=device)  # says which device `auto` is
+    model: OnnxModel[Any, Any] = OnnxModel.open(
+        base.onnx, device=device
+    )  # says which device `auto` is
     stages = stages_of(base, network) if can_pool(network) else (LAST,)
     source = _Source(base, stages, model)
     as_trained = Framing(AS_TRAINED, network, own, stages, source.extractor(network, "as trained"))
@@ -81,7 +83,9 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
 class _Source:
     """What the extractors of one backbone have in common."""
 
-    def __init__(self, base: ModelFolder, stages: Sequence[Stage], model: OnnxModel[Any]) -> None:
+    def __init__(
+        self, base: ModelFolder, stages: Sequence[Stage], model: OnnxModel[Any, Any]
+    ) -> None:
         self._stages = stages
         self._device = model.device
         self._is_text = isinstance(model, TextModel)
@@ -111,7 +115,7 @@ class _Source:
             graph.save(tapped, file)
             if self._is_text:
                 shutil.copyfile(self._tokenizer, file.with_name(TOKENIZER))
-            model: OnnxModel[Any] = OnnxModel.open(
+            model: OnnxModel[Any, Any] = OnnxModel.open(
                 file, device=self._device, threads=1 if self._device == "cpu" else None
             )
 

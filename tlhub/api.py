@@ -227,7 +227,7 @@ def load(
     layers: Sequence[str] = (),
     settings: Settings | None = None,
     progress: Progress = silent,
-) -> OnnxModel[Any]:
+) -> OnnxModel[Any, Any]:
     """A model that runs: a model or run folder, an `.onnx` file, or a uid (pulled if need be).
 
     Of photos it is a `converters.image_model.ImageModel`, of sentences a

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,10 +78,10 @@ def verify(
     if path is None:
         report, folders = look.uid(target)
         if parity and folders:
-            return _compared(report, folders[0], progress)
+            return _compared(report, folders[0], settings, progress)
     elif user_paths.here(path / MANIFEST):
         report = look.folder(target, path)
-        return _compared(report, path, progress) if parity else report
+        return _compared(report, path, settings, progress) if parity else report
     elif path.is_dir():
         report = Report(target, tuple(look.tree(path)))
     else:
@@ -276,28 +275,21 @@ def _place(artifact: Artifact, store: Store) -> Path | None:
     return None
 
 
-def _compared(report: Report, path: Path, progress: Progress) -> Report:
+def _compared(report: Report, path: Path, settings: Settings, progress: Progress) -> Report:
     """The report with the parity of a model folder measured again.
 
     Raises:
-        UsageError: it has no weights to compare the graph with.
+        UsageError: what its graph is to be compared with is not here.
     """
-    from converters.convert import WEIGHTS
-
-    folder = path / WEIGHTS
-    if not folder.is_file() or not (path / ONNX).is_file():
-        raise UsageError(f"{path} has no {ONNX} and {WEIGHTS} to compare with each other")
+    if not (path / ONNX).is_file():
+        raise UsageError(f"{path} has no {ONNX} to compare with its weights")
     if report.wrong:  # what is not what it should be is not run
         return replace(report, parity_error="not measured: the files are not what they should be")
-    from converters import parity
-    from converters.registry import load_backbone
+    from tlhub import proving
 
-    progress(Event("comparing the graph with its weights"))
-    record = _manifest(path).record
+    progress(Event("comparing the graph with what it was made of"))
     try:
-        backbone = load_backbone(ModelFolder.open(path).files, record)
-        with tempfile.TemporaryDirectory(prefix="tlhub-") as work:
-            figures = parity.check(path / ONNX, backbone, Path(work))
+        figures = proving.measure(path, settings.store)
     except ConversionError as error:
         return replace(report, parity_error=error.message)
     return replace(report, max_rel_diff=figures.max_rel_diff)

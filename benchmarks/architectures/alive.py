@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from catalog.record import ModelRecord
+from converters.backbone import TorchBackbone
 from converters.evidence import sample_photos
 from converters.preprocess import pixel_values, recipe
 
@@ -33,3 +34,35 @@ def enliven(module: torch.nn.Module, record: ModelRecord) -> None:
         torch.manual_seed(0)
         module.train()(torch.stack([pixel_values(photo, how, size) for photo in photos]))
         module.eval()
+
+
+def enliven_spatial(backbone: TorchBackbone) -> None:
+    """The same of a network for each pixel or for things: they have no one size of input.
+
+    It is milder, since what is chosen among many boxes by scores that are all but tied would be
+    chosen by rounding; for the same reason what gives the scores is scaled up.
+    """
+    module, front = backbone.module.model, backbone.front
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in module.named_parameters():
+            if tensor.ndim <= 1:
+                fresh = torch.rand(tensor.shape, generator=generator)
+                tensor.copy_(fresh * 0.4 + (0.8 if name.endswith("weight") else -0.2))
+            elif "cls_" in name:
+                tensor.mul_(10)
+        hooks = [
+            layer.register_forward_pre_hook(_take_statistics)
+            for layer in module.modules()
+            if isinstance(layer, torch.nn.BatchNorm2d)
+        ]
+        backbone.module(*front.example())
+        for hook in hooks:
+            hook.remove()
+
+
+def _take_statistics(layer: torch.nn.BatchNorm2d, arguments: tuple[torch.Tensor, ...]) -> None:
+    """Those of what the layer is given; of a single pixel there is no variance."""
+    layer.get_buffer("running_mean").copy_(arguments[0].mean((0, 2, 3)))
+    if arguments[0][:, 0].numel() > 1:
+        layer.get_buffer("running_var").copy_(arguments[0].var((0, 2, 3)) + 1e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from tlhub.cli import options, output
 from tlhub.cli.output import ProgressMode
 
 if TYPE_CHECKING:
-    from converters.runtime import OnnxModel, Prediction
+    from converters.runtime import OnnxModel
 
 
 def predict(
@@ -34,7 +34,18 @@ def predict(
         str | None,
         typer.Option("--query", help="A text that each INPUT is rated for, by models of pairs."),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many labels for each.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", min=1, help="How many labels for each (5), or things (100)."),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", min=0, max=1, help="Of things that are found (0.5)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A .png for the class of each pixel, of a segmentation model."),
+    ] = None,
     precision: Annotated[
         str, typer.Option("--precision", help="One that `tlhub convert --precision` makes.")
     ] = "fp32",
@@ -47,7 +58,7 @@ def predict(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Classify photos or texts with a model: the labels and their probabilities."""
+    """Classify photos or texts, or find what is in photos and where."""
     from converters.interface import PROBABILITIES
     from tlhub import api
     from tlhub.settings import Settings
@@ -62,42 +73,101 @@ def predict(
             settings=settings,
             progress=report,
         )
-        names, answers = _answers(runner, inputs, query, top)
+        options = _options(runner, inputs, top, min_score, out)
+        names, answers = _answers(runner, inputs, query, options)
+    if out is not None:
+        answers[0].save(out)
     if json:
         output.emit(
             [
-                {
-                    "input": name,
-                    "predictions": [{"label": p.label, "score": p.score} for p in answer],
-                }
+                {"input": name, "predictions": _document(answer)}
                 for name, answer in zip(names, answers, strict=True)
             ]
         )
-    elif quiet:
-        for answer in answers:
-            output.line(answer[0].label)
-    else:
-        for name, answer in zip(names, answers, strict=True):
-            output.line(name)
-            for p in answer:
-                score = f"{p.score:6.1%}" if runner.scores == PROBABILITIES else f"{p.score:7.3f}"
-                output.line(f"  {score}  {p.label}")
+        return
+    for name, answer in zip(names, answers, strict=True):
+        lines = list(_lines(answer))
+        if quiet:
+            for line in lines[:1]:
+                output.line(line.label)
+            continue
+        output.line(name)
+        if not lines:
+            output.line(f"  nothing with a score of at least {options['min_score']:g}")
+        for line in lines:
+            where = f"  {' '.join(f'{side:.0f}' for side in line.box)}" if _is_thing(line) else ""
+            is_share = runner.scores == PROBABILITIES
+            score = f"{line.score:6.1%}" if is_share else f"{line.score:7.3f}"
+            output.line(f"  {score}  {line.label}{where}")
+
+
+def _options(
+    runner: OnnxModel[Any, Any],
+    inputs: Sequence[str],
+    top: int | None,
+    min_score: float | None,
+    out: Path | None,
+) -> dict[str, Any]:
+    """What `predict` of this kind of model is told besides.
+
+    Raises:
+        UsageError: it was asked for what the model does not give.
+    """
+    from converters.detection_model import MIN_SCORE, DetectionModel
+    from converters.segmentation_model import SegmentationModel
+
+    finds = isinstance(runner, DetectionModel)
+    if min_score is not None and not finds:
+        raise UsageError(f"{runner.uid} finds no things: --min-score is for detection models")
+    if out is not None and not isinstance(runner, SegmentationModel):
+        raise UsageError(f"{runner.uid} has no class map: --out is for segmentation models")
+    if out is not None and (len(inputs) != 1 or out.suffix.lower() != ".png"):
+        raise UsageError("--out is for the class map of one photo", hint="--out map.png")
+    given: dict[str, Any] = {} if top is None else {"top": top}
+    return {**given, "min_score": MIN_SCORE if min_score is None else min_score} if finds else given
 
 
 def _answers(
-    runner: OnnxModel[Any], inputs: Sequence[str], query: str | None, top: int
-) -> tuple[list[str], list[list[Prediction]]]:
-    """What was classified, as it is shown, and the answers."""
+    runner: OnnxModel[Any, Any],
+    inputs: Sequence[str],
+    query: str | None,
+    options: Mapping[str, Any],
+) -> tuple[list[str], list[Any]]:
+    """What was looked at, as it is shown, and the answers."""
     from converters.text_model import TextModel
 
     if isinstance(runner, TextModel):
         texts = list(_texts(inputs))
         pairs = texts if query is None else [(query, text) for text in texts]
-        return texts, runner.predict(pairs, top=top)
+        return texts, runner.predict(pairs, **options)
     if query is not None:
         raise UsageError(f"{runner.uid} is of photos: there is no --query for them")
     with _files(inputs) as files:
-        return list(inputs), runner.predict(files, top=top)
+        return list(inputs), runner.predict(files, **options)
+
+
+def _lines(answer: Any) -> list[Any]:
+    """The labels, or things, of an answer of any kind."""
+    return list(answer.shares) if hasattr(answer, "shares") else list(answer)
+
+
+def _is_thing(line: Any) -> bool:
+    return hasattr(line, "box")
+
+
+def _document(answer: Any) -> list[dict[str, Any]]:
+    """An answer as `--json` prints it; a mask by how many pixels it has."""
+    found = []
+    for line in _lines(answer):
+        item = {"label": line.label, "score": line.score}
+        if _is_thing(line):
+            item["box"] = list(line.box)
+            if line.mask is not None:
+                item["mask_pixels"] = int(line.mask.sum())
+            if line.keypoints is not None:
+                item["keypoints"] = line.keypoints.tolist()
+        found.append(item)
+    return found
 
 
 def _texts(inputs: Sequence[str]) -> Iterator[str]:

@@ -32,7 +32,8 @@ def verify(
     ],
     *,
     parity: Annotated[
-        bool, typer.Option("--parity", help="Compare the ONNX graph with its weights again.")
+        bool,
+        typer.Option("--parity", help="Compare the ONNX graph again with what it is of."),
     ] = False,
     progress: options.ShowProgress = ProgressMode.auto,
     quiet: options.Quiet = False,

@@ -1,0 +1,84 @@
+"""What a graph answered and what it should have, made so that number stands beside number."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from catalog.errors import ConversionError
+from converters.backbone import Given, Outputs
+from converters.interface import BOXES, CLASS_MAP, IMAGE, LOGITS, NUMBERS, PROBABILITIES, SCORES
+
+
+class OtherFindsError(ConversionError):
+    """A graph finds other things in a photo than the network that it was made of."""
+
+
+# Two finds are the same thing where they are of one class and nearer than this, relative to the
+# largest coordinate and in score together.
+NEAR = 1e-2
+# Rounding decides whether a box is kept that is at a threshold: so many may be without the other.
+LONELY = 0.01
+
+
+def comparable(
+    given: Given, reference: Outputs, seen: Outputs, activation: str | None
+) -> tuple[Outputs, Outputs]:
+    """The two as they are compared.
+
+    What follows from the logits is the reference's of the graph's own logits: a softmax turns an
+    absolute difference of logits into a relative one, so that with large logits even two exact
+    softmaxes would seem to differ; and rounding decides between two classes that are tied. Finds
+    are in pairs, in the order of the reference.
+
+    Raises:
+        OtherFindsError: what is found is not the same.
+    """
+    logits = seen.get(LOGITS, reference.get(LOGITS))
+    if logits is not None and activation not in {None, "identity"}:
+        tensor = torch.from_numpy(logits)
+        chances = tensor.sigmoid() if activation == "sigmoid" else tensor.softmax(-1)
+        reference = {**reference, PROBABILITIES: chances.numpy()}
+    if logits is not None and CLASS_MAP in seen:
+        from converters.segmentation import class_map
+
+        height, width = given[IMAGE].shape[1:3]
+        reference = {**reference, CLASS_MAP: class_map(logits, height, width)}
+    if BOXES in reference and BOXES in seen:
+        return _paired(reference, seen)
+    return reference, seen
+
+
+def _paired(reference: Outputs, seen: Outputs) -> tuple[Outputs, Outputs]:
+    apart = _distances(reference, seen)
+    pairs: list[tuple[int, int]] = []
+    for place in range(len(apart)):
+        other = int(apart[place].argmin()) if apart.shape[1] else 0
+        if apart.shape[1] and apart[place, other] <= NEAR:
+            pairs.append((place, other))
+            apart[:, other] = np.inf
+    many = max(apart.shape)
+    lonely = many - len(pairs)
+    if lonely > max(1, LONELY * many):
+        raise OtherFindsError(
+            f"the ONNX graph finds other things: of {apart.shape[0]} it should find, and "
+            f"{apart.shape[1]} it finds, {len(pairs)} are the same",
+            hint="the model was not kept; please report its uid",
+        )
+    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+    finds = [name for name in reference if len(reference[name]) == apart.shape[0]]
+    return (
+        {**reference, **{name: reference[name][ours] for name in finds}},
+        {**seen, **{name: seen[name][theirs] for name in finds}},
+    )
+
+
+def _distances(reference: Outputs, seen: Outputs) -> NDArray[np.float64]:
+    """How far each find of the one is from each of the other; infinitely, if of another class."""
+    boxes = reference[BOXES][:, None].astype(np.float64) - seen[BOXES][None]
+    largest = max(float(np.abs(reference[BOXES]).max(initial=0)), 1)
+    apart: NDArray[np.float64] = np.abs(boxes).max(-1) / largest
+    apart += np.abs(reference[SCORES][:, None].astype(np.float64) - seen[SCORES][None])
+    apart[reference[NUMBERS][:, None] != seen[NUMBERS][None]] = np.inf
+    return apart
