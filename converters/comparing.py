@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from converters.backbone import Given, Outputs
-from converters.interface import BOXES, CLASS_MAP, IMAGE, LOGITS, NUMBERS, PROBABILITIES, SCORES
+from converters.interface import (
+    ATTENTION_MASK,
+    BOXES,
+    CLASS_MAP,
+    IMAGE,
+    LOGITS,
+    NUMBERS,
+    PROBABILITIES,
+    SCORES,
+)
 
 
 class OtherFindsError(ConversionError):
@@ -30,7 +39,8 @@ def comparable(
     What follows from the logits is the reference's of the graph's own logits: a softmax turns an
     absolute difference of logits into a relative one, so that with large logits even two exact
     softmaxes would seem to differ; and rounding decides between two classes that are tied. Finds
-    are in pairs, in the order of the reference.
+    are in pairs, in the order of the reference. What is of tokens is zero where a text is padded:
+    no output depends on it, and some networks leave there what nothing determines.
 
     Raises:
         OtherFindsError: what is found is not the same.
@@ -45,9 +55,22 @@ def comparable(
 
         height, width = given[IMAGE].shape[1:3]
         reference = {**reference, CLASS_MAP: class_map(logits, height, width)}
+    if ATTENTION_MASK in given:
+        mask = given[ATTENTION_MASK] != 0
+        return _unpadded(mask, reference), _unpadded(mask, seen)
     if BOXES in reference and BOXES in seen:
         return _paired(reference, seen)
     return reference, seen
+
+
+def _unpadded(mask: NDArray[np.bool_], outputs: Outputs) -> Outputs:
+    """What is of tokens (N, T, width) without what is of padding."""
+    return {
+        name: np.where(mask[..., None], array, 0)
+        if array.ndim == 3 and array.shape[:2] == mask.shape
+        else array
+        for name, array in outputs.items()
+    }
 
 
 def _paired(reference: Outputs, seen: Outputs) -> tuple[Outputs, Outputs]:

@@ -49,7 +49,8 @@ class SegmentationModel(PhotoModel[Segmentation]):
         """
         if top < 1:
             raise UsageError(f"top is {top}, must be at least 1")
-        return [Segmentation(row, self._shares(row)[:top]) for row in self.rows(given, CLASS_MAP)]
+        maps = [row.astype(np.uint8, copy=False) for row in self.rows(given, CLASS_MAP)]
+        return [Segmentation(one, self._shares(one)[:top]) for one in maps]
 
     def _shares(self, class_map: NDArray[np.uint8]) -> list[Prediction]:
         counts = np.bincount(class_map.ravel())

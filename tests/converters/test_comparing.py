@@ -1,0 +1,56 @@
+"""What a graph answered, made so that number stands beside number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from converters.comparing import OtherFindsError, comparable
+from converters.parity import difference
+
+
+def test_what_is_of_padding_is_not_compared():
+    given = {"attention_mask": np.array([[1, 1, 0], [1, 0, 0]])}
+    tokens = np.ones((2, 3, 4), np.float32)
+    padded, wrong = tokens.copy(), tokens.copy()
+    padded[0, 2], padded[1, 1:] = 7, np.nan
+    wrong[1, 0, 3] = 2
+    for seen, apart in ((padded, 0), (wrong, 1)):
+        ours, theirs = comparable(given, {"layer": tokens}, {"layer": seen}, None)
+        assert difference(ours["layer"], theirs["layer"]) == apart
+    # What only looks like tokens, a vector of each text, stays as it is.
+    vectors = {"embedding": np.ones((2, 3), np.float32)}
+    assert comparable(given, vectors, vectors, None)[0]["embedding"].all()
+
+
+def _finds(boxes: list[list[float]], labels: list[int], scores: list[float]):
+    return {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "labels": np.array(labels, np.int64),
+        "scores": np.array(scores, np.float32),
+    }
+
+
+def test_finds_are_in_pairs_whatever_their_order():
+    one, other = [0, 0, 10, 10], [20, 20, 100, 100]
+    reference = _finds([one, other, other], [1, 1, 2], [0.9, 0.8, 0.79])
+    seen = _finds([other, other, one], [2, 1, 1], [0.801, 0.8, 0.9])
+    ours, theirs = comparable({}, reference, seen, None)
+    np.testing.assert_array_equal(ours["labels"], theirs["labels"])
+    np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
+    np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=0.02)
+
+
+def test_other_finds_are_no_pairs():
+    boxes = [[n, n, n + 10, n + 10] for n in range(0, 100, 20)]
+    reference = _finds(boxes, [1] * 5, [0.9] * 5)
+    fewer = _finds(boxes[:3], [1] * 3, [0.9] * 3)
+    renamed = _finds(boxes, [1, 1, 1, 2, 2], [0.9] * 5)
+    moved = _finds([[x + 3 for x in box] for box in boxes], [1] * 5, [0.9] * 5)
+    for seen in (fewer, renamed, moved, _finds([], [], [])):
+        with pytest.raises(OtherFindsError, match="finds other things"):
+            comparable({}, reference, seen, None)
+    one_less = _finds(boxes[:4], [1] * 4, [0.9] * 4)
+    assert len(comparable({}, reference, one_less, None)[0]["boxes"]) == 4
+    nothing = _finds([], [], [])
+    assert comparable({}, nothing, nothing, None)[0]["boxes"].shape == (0, 4)
