@@ -30,6 +30,7 @@ def check_data(
         DataError: they cannot be read at all, or nothing can be learned from them.
         NotFoundError: there is no such model.
     """
+    from converters.folder import ModelFolder
     from finetuning.data.check import check
     from finetuning.data.reading import read
     from tlhub.api import record
@@ -37,7 +38,12 @@ def check_data(
     progress(Event(f"reading {data}"))
     size = None
     if model is not None:
-        known = record(str(model), settings=settings)
+        here = Path(model).expanduser()
+        known = (
+            ModelFolder.open(here).manifest.record
+            if here.is_dir()
+            else record(str(model), settings=settings)
+        )
         size = known.input_size[-1] if known.input_size and len(known.input_size) == 3 else None
     found = read(Path(data).expanduser(), options)
     return check(found, input_size=size, progress=lambda step: progress(Event(step)))

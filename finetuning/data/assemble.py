@@ -140,7 +140,12 @@ def _without_conflicts(
 def _checked(data: Dataset, before: set[object]) -> Dataset:
     """The data set where it can be learned from, classes that are held out alone refused."""
     if not data.examples:
-        raise DataError(f"{data.root} has no {data.modality} with a label that can be read")
+        reasons = Counter(item.reason.split(":")[0] for item in data.skipped)
+        raise DataError(
+            f"nothing in {data.root} can be learned from: "
+            + some([f"{reason} ({count:,})" for reason, count in reasons.most_common()]),
+            hint="is it the right folder, and are these the right columns?",
+        )
     if data.kind == "regression":
         return data
     if len(data.classes) < 2:

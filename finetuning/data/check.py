@@ -79,7 +79,7 @@ def check(
 
 def _guessed(data: Dataset) -> Iterator[Finding]:
     for note in data.notes:
-        yield Finding("guessed", note, 1, (), "as it says", serious=False)
+        yield Finding("guessed", note, 1, (), "", serious=False)
 
 
 def _left_out(skipped: Iterable[Skipped]) -> Iterator[Finding]:

@@ -166,7 +166,7 @@ def bytes_of(path: Path) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise NotFoundError(f"there is no file {path} any more") from None
+        raise NotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}", hint="check who may read it"

@@ -53,7 +53,10 @@ def of_folder(root: Path) -> Files:
     """
     if not root.is_dir():
         seen = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"the data folder {root} {seen}", hint="give a folder of class folders")
+        raise DataError(
+            f"the data folder {root} {seen}",
+            hint="give a folder of class folders, a table or an archive",
+        )
     found: dict[str, Content] = {}
     folders: set[str] = set()
     skipped: list[Skipped] = []

@@ -89,7 +89,8 @@ def _found(data: Path, options: Options) -> tuple[Found, Kind | None]:
         return _in_files(files, options)
     if data.is_dir() and saved.is_saved(data):
         return saved.read(data, options), None
-    if data.is_dir() and (paths := shards.expand(data)):
+    paths = shards.expand(data) if data.is_dir() else []
+    if paths and shards.is_shards(archives.files_of(paths[0])):
         return shards.read(paths, data, options), None
     return _in_files(of_folder(data), options)
 

@@ -339,6 +339,13 @@ def test_text_folders_and_odd_encodings(tmp_path: Path) -> None:
     assert [note.split(" ")[0] for note in data.notes] == ["a/latin.txt", "a/utf16.txt"]
 
 
+def test_an_archive_beside_class_folders_is_no_shard(tmp_path: Path) -> None:
+    place = archive("tar")(tmp_path)
+    put(tmp_path / "d", IMAGES)
+    place.rename(tmp_path / "d/backup.tar")
+    assert [example.data() for example in read(tmp_path / "d").examples] == list(IMAGES.values())
+
+
 def test_shards_say_by_their_names_what_is_held_out(tmp_path: Path) -> None:
     for part, seeds in (("train", range(4)), ("test", range(4, 6))):
         members = {f"{n}.png": png(n) for n in seeds} | {f"{n}.cls": b"%d" % (n % 2) for n in seeds}

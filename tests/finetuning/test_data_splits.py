@@ -207,3 +207,17 @@ def test_the_command_writes_a_split_that_check_reads(tmp_path: Path, tlhub: Run)
     checked = ("data", "check", tmp_path / "t.csv", "--group-column", "patient", "--json")
     found = json.loads(tlhub(*checked, "--split", tmp_path / "split.csv").stdout)
     assert {item["code"] for item in found["findings"]} == {"guessed", "near copies"}
+
+
+def test_the_command_takes_numbers_and_says_when_nothing_is_left(
+    tmp_path: Path, tlhub: Run
+) -> None:
+    rows = [f"sentence number {n},{n / 3}" for n in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,stars", *rows]))
+    done = tlhub("data", "check", tmp_path / "t.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "regression of 40 texts; looked at" in done.stdout
+    (tmp_path / "t.csv").write_text("text,label\nthe same,a\nthe same,b\n")
+    done = tlhub("data", "check", tmp_path / "t.csv", "--json")
+    assert done.returncode == 1
+    assert "same bytes in another class (2)" in json.loads(done.stderr)["error"]["message"]

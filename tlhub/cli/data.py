@@ -33,7 +33,8 @@ def check(
     data: Data,
     *,
     model: Annotated[
-        str | None, typer.Option("--model", help="Compare sizes with this model's input.")
+        str | None,
+        typer.Option("--model", help="Compare sizes with its input: a uid or a model folder."),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 1 if something needs a look.")
@@ -130,10 +131,11 @@ def _print(found: Findings) -> None:
 
     sizes = _sizes(found.data)
     data = found.data
-    of = f", {len(sizes):,} classes of {min(sizes.values()):,} to {max(sizes.values()):,}"
+    counts = sizes.values()
+    of = f", {len(sizes):,} classes of {min(counts):,} to {max(counts):,}" if sizes else ""
     rate = len(data.examples) / max(found.seconds, 1e-3)
     output.line(
-        f"{data.kind} of {len(data.examples):,} {data.modality}s{of if sizes else ''}; "
+        f"{data.kind} of {len(data.examples):,} {data.modality}s{of}; "
         f"looked at in {found.seconds:.1f} s ({rate:,.0f}/s)"
     )
     if not found.items:
