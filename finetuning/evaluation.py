@@ -21,6 +21,7 @@ from finetuning.calibration import Abstention, Calibration, Labels
 from finetuning.cut import Tried
 from finetuning.data.dataset import Example, Skipped
 from finetuning.heads import HeadTried, fit
+from finetuning.tuning.evidence import Evidence
 
 SCHEMA_VERSION = 2
 
@@ -117,6 +118,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     head: str
     strength: float | None
     heads: tuple[HeadTried, ...]
+    tuning: Evidence  # what training through the network was tried, and with what result
     calibration: Calibration | None  # None where there are too few examples for one
     abstention: Abstention | None
     seed: int

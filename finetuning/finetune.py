@@ -27,6 +27,7 @@ from safetensors.numpy import save
 
 from catalog.errors import ConversionError, UsageError
 from catalog.record import Evaluation, ModelRecord, Provenance, SourceDataset
+from converters.convert import WEIGHTS
 from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Layer, Manifest, ModelFolder, Parity
 from converters.interface import EMBEDDING, TOKENIZER
 from converters.preprocess import description
@@ -38,8 +39,8 @@ from finetuning.data.reading import read
 from finetuning.data.splits import Split, split
 from finetuning.evaluation import Metrics, SplitFiles, accuracy
 from finetuning.features import Features, extract
-from finetuning.heads import LinearHead
 from finetuning.probe import Part, Probe, Work
+from finetuning.tuning import strategy
 
 METRICS, HEAD = "metrics.json", "head.safetensors"
 TASKS = {"image": "image-classification", "text": "text-classification"}
@@ -55,6 +56,8 @@ def finetune(
     seed: int = 0,
     test_fraction: float = 0.25,
     cut: bool = True,
+    unfreeze: str = "auto",
+    seconds: float | None = 0.0,
     cache: Path,
     device: Device = "auto",
     replace: bool = False,
@@ -66,7 +69,10 @@ def finetune(
     ``data`` is what `finetuning.data.reading` reads, ``cache`` where features are kept between
     runs, ``command`` what the user typed, for the record. After a failure, kill -9
     included, ``out`` is what it was before. On one machine and device the same data and seed give
-    the same weights.
+    the same weights, where time does not end the training.
+
+    ``unfreeze`` says how much of the network may be trained (`finetuning.tuning.tune.tune`), and
+    ``seconds`` for how long: 0 fits a head alone, None takes what the data are worth.
 
     Raises:
         DataError: the data cannot be used.
@@ -92,25 +98,30 @@ def finetune(
         truth = test.labels
 
         with clock("fitting", f"features of {len(train.examples)} {dataset.modality}s"):
-            found = probe.fit(work)
+            frozen = found = probe.fit(work)
+        with clock("training", "training the network"):
+            found, tuning = strategy.improve(
+                work, frozen, unfreeze="none" if seconds == 0 else unfreeze, seconds=seconds
+            )
         with clock("held out", f"features of {len(test.examples)} held out"):
-            found.see(work, test.examples)
+            for each in {id(one): one for one in (frozen, found)}.values():
+                each.see(work, test.examples)
         record = _record(model, uid, dataset, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = _baselines(work, plain, found)
         with clock("learning curve", "learning curve"):
             curve = evaluation.learning_curve(
-                (found.rows(train.examples), train.labels),
-                (found.rows(test.examples), truth),
-                method=found.head.method,
-                strength=found.head.strength,
+                (frozen.rows(train.examples), train.labels),
+                (frozen.rows(test.examples), truth),
+                method=frozen.head.method,
+                strength=frozen.head.strength,
                 seed=seed,
             )
         with clock("export", "exporting one ONNX file"):
             facts = _metadata(model, record, found)
             tuned = found.network(facts)
             graph.save(tuned, folder / ONNX)
-            _write_weights(model, found.head, dataset.classes, folder)
+            _write_weights(model, found, dataset.classes, folder)
         with clock("evaluation", f"measuring it on {len(test.examples)} held out"):
             probabilities = evaluation.probabilities(
                 folder / ONNX, test.examples, dataset.classes, device=device, progress=progress
@@ -145,6 +156,7 @@ def finetune(
             head=found.head.method,
             strength=found.head.strength,
             heads=found.evidence.tried,
+            tuning=tuning,
             calibration=calibrated,
             abstention=abstains,
             seed=seed,
@@ -320,10 +332,9 @@ def _metadata(model: ModelFolder, record: ModelRecord, found: Probe) -> dict[str
     return facts
 
 
-def _write_weights(
-    model: ModelFolder, head: LinearHead, classes: Sequence[str], folder: Path
-) -> None:
-    """The head, the labels, and the backbone's weights as they were."""
+def _write_weights(model: ModelFolder, found: Probe, classes: Sequence[str], folder: Path) -> None:
+    """The head, the labels, and the backbone's weights: as they were, or as they are now."""
+    head = found.head
     tensors = {
         "weight": head.weight.astype(np.float32),
         "bias": head.bias.astype(np.float32),
@@ -333,6 +344,8 @@ def _write_weights(
     for name in model.manifest.files:
         if (name.endswith(".safetensors") and name != HEAD) or name == TOKENIZER:
             shutil.copyfile(model.path / name, folder / name)
+    if found.backbone is not None:
+        found.backbone.write_weights(folder / WEIGHTS)
 
 
 def _split_files(dataset: Dataset, sides: Split, test_fraction: float) -> SplitFiles:
@@ -382,6 +395,7 @@ def _manifest(
             "share": metrics.share,
             "head": metrics.head,
             "framing": metrics.framing,
+            "tuning": metrics.tuning.said,
             "calibration": msgspec.to_builtins(metrics.calibration),
             "abstention": msgspec.to_builtins(metrics.abstention),
         },

@@ -7,6 +7,7 @@ better. Which it is, the training images tell. Texts have one way.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -78,6 +79,17 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
     changed = graph.reframe(network, whole, (size[1], size[2]))
     said = msgspec.json.encode(whole).decode()
     return as_trained, Framing(WHOLE, changed, whole, stages, source.extractor(changed, said))
+
+
+def tuned_framing(
+    base: ModelFolder, framing: Framing, network: onnx.ModelProto, stage: Stage, device: Device
+) -> Framing:
+    """The same framing of the backbone in ``network``, whose weights were trained further."""
+    stages = (stage,) if stage == LAST else (stage, LAST)
+    source = _Source(base, stages, OnnxModel.open(base.onnx, device=device))
+    weights = hashlib.sha256(network.SerializeToString(deterministic=True)).hexdigest()
+    extractor = source.extractor(network, f"{framing.name} {weights}")
+    return replace(framing, network=network, stages=stages, extractor=extractor)
 
 
 class _Source:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -27,6 +28,9 @@ from finetuning.framing import Framing, framings
 from finetuning.heads import Evidence, LinearHead
 from finetuning.ridge import Floats
 from finetuning.stages import LAST
+
+if TYPE_CHECKING:
+    from converters.backbone import TorchBackbone
 
 _SAMPLE = 600  # training examples are enough to choose a framing by
 
@@ -89,6 +93,7 @@ class Probe:
     calibration: Calibration | None  # None where there are too few examples for one
     abstention: Abstention | None
     features: Features
+    backbone: TorchBackbone | None = None  # with what it learned, where more than a head was
 
     @property
     def loss(self) -> float | None:

@@ -270,6 +270,8 @@ def finetune(
     *,
     seed: int = 0,
     test_fraction: float = 0.25,
+    unfreeze: str = "auto",
+    budget: str = "auto",
     device: Device = "auto",
     force: bool = False,
     command: Sequence[str] = (),
@@ -285,6 +287,7 @@ def finetune(
         DataError: the data cannot be used as they are.
         UsageError: ``out`` exists and ``force`` was not asked for.
     """
+    from finetuning.budget import seconds_of
     from finetuning.data.reading import check_place
     from finetuning.finetune import finetune as run
 
@@ -297,6 +300,8 @@ def finetune(
         Path(out),
         seed=seed,
         test_fraction=test_fraction,
+        unfreeze=unfreeze,
+        seconds=seconds_of(budget),
         cache=settings.features,
         device=device,
         replace=force,

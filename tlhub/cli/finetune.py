@@ -30,6 +30,20 @@ def finetune(
         float,
         typer.Option("--test-fraction", help="Share held out, if DATA has no `test` folder."),
     ] = 0.25,
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget", help="Time to train: `fast` (a head alone), `auto`, or such as `10m`."
+        ),
+    ] = "auto",
+    unfreeze: Annotated[
+        str,
+        typer.Option(
+            "--unfreeze",
+            help="What of the network is trained: `auto`, `none`, `all`, the last N layers, or "
+            "all above a LAYER.",
+        ),
+    ] = "auto",
     device: options.Device = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the run folder if it exists.")
@@ -53,6 +67,8 @@ def finetune(
             out,
             seed=seed,
             test_fraction=test_fraction,
+            budget=budget,
+            unfreeze=unfreeze,
             device=device,
             force=force,
             command=["tlhub", *sys.argv[1:]],
@@ -105,6 +121,7 @@ def _print(run: ModelFolder) -> None:
         output.line(f"it is not certain that transfer helps over: {BASELINES[gain['over']]}")
     left = "" if metrics["share"] == 1 else f", {metrics['share']:.0%} of the network is left"
     output.line(f"{metrics['head']} on {' + '.join(metrics['stages'])}{left}")
+    output.line(metrics["tuning"])
     if metrics["abstention"] and metrics["abstention"]["threshold"] is not None:
         found = metrics["abstention"]
         output.line(

@@ -1,0 +1,29 @@
+"""How long training may take, as people say it."""
+
+from __future__ import annotations
+
+import re
+
+from catalog.errors import UsageError
+
+FAST, AUTO = "fast", "auto"
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_SAID = re.compile(r"(\d+(?:\.\d+)?)\s*([smh])")
+
+
+def seconds_of(budget: str) -> float | None:
+    """Seconds for training through the network: 0 for ``fast``, None for ``auto``; or ``10m``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if budget in {FAST, AUTO}:
+        return 0.0 if budget == FAST else None
+    found = _SAID.fullmatch(budget.strip().lower())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(
+            f"a budget of {budget!r} makes no sense",
+            hint="write fast (a new head alone), auto, or a time such as 90s, 10m or 2h",
+        )
+    return float(found[1]) * _UNITS[found[2]]

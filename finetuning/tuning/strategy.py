@@ -1,0 +1,183 @@
+"""From a fitted head on to a network that was trained with it, where that helps."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import helper
+
+from catalog.errors import ConversionError
+from converters import parity
+from converters.backbone import TorchBackbone
+from converters.export import export
+from converters.image_front import ImageFront
+from converters.preprocess import recipe
+from converters.registry import load_backbone
+from finetuning import calibration, graph, heads
+from finetuning.data.dataset import Example
+from finetuning.features import Features, key_of
+from finetuning.framing import tuned_framing
+from finetuning.heads import LinearHead
+from finetuning.probe import Probe, Work
+from finetuning.stages import Stage
+from finetuning.tuning.evidence import Evidence
+from finetuning.tuning.tune import Pool, Task, Tuned, tune
+from finetuning.tuning.views import Photos
+
+METHOD = "trained with the network"
+
+_LEAST_S, _EXAMPLE_S = 60.0, 0.15  # of time, where no budget is given: in all, and an example
+
+
+def improve(
+    work: Work, probe: Probe, *, unfreeze: str, seconds: float | None
+) -> tuple[Probe, Evidence]:
+    """The probe, or a candidate in its place whose network was trained; and what was tried.
+
+    ``unfreeze`` is as `finetuning.tuning.tune.tune` takes it. Without ``seconds`` it takes as long
+    as the number of examples is worth.
+
+    Raises:
+        UsageError: there is no such layer to train from.
+        ConversionError: the trained network cannot be exported as what it is; or ``unfreeze``
+            asks for what cannot be trained.
+        StorageError: nothing can be written.
+    """
+    if seconds is None:
+        seconds = _LEAST_S + _EXAMPLE_S * len(work.train.examples)
+    try:
+        task = _task(work, probe) if unfreeze != "none" else None
+    except ConversionError as error:
+        if unfreeze != "auto":
+            raise
+        return probe, _kept(f"the network cannot be trained: {error.message}")
+    if task is None:
+        return probe, _kept("the head alone was asked for")
+    checkpoint = work.cache / "training" / f"{_key(work, probe, unfreeze)}.pt"
+    tuned, evidence = tune(
+        task,
+        unfreeze=unfreeze,
+        seconds=seconds,
+        seed=work.seed,
+        checkpoint=checkpoint,
+        progress=work.progress,
+    )
+    if tuned is None:
+        return probe, evidence
+    return _candidate(work, probe, tuned, _stage(probe)), evidence
+
+
+def _stage(probe: Probe) -> Stage:
+    """The point of the network that a head is trained on: the last of those that were chosen."""
+    return probe.cut.stages[-1]
+
+
+def _task(work: Work, probe: Probe) -> Task:
+    record, preprocess = work.base.manifest.record, probe.framing.preprocess
+    if work.dataset.modality != "image" or preprocess is None:
+        raise ConversionError("only networks of images can be trained through yet")
+    if work.base.manifest.kind == "run":
+        raise ConversionError("what was fine-tuned before gets a new head, and stays as it is")
+    backbone = load_backbone(work.base.files, record)
+    if not isinstance(backbone, TorchBackbone):
+        raise ConversionError(f"its weights are in {record.framework or 'ONNX'}, not in torch")
+    framed = msgspec.structs.replace(record, preprocess=preprocess)
+    backbone = replace(backbone, record=framed, front=ImageFront.of(framed))
+    _, size = recipe(framed)
+    stage, train = _stage(probe), work.train
+    rows = probe.features.of(probe.framing.name, stage.output, train.examples)
+
+    def fit(x: NDArray[np.float32], y: NDArray[np.int64]) -> LinearHead:
+        # Shrinkage needs no strength: nothing is to be chosen where there are few rows.
+        return heads.fit(x, y, method=heads.LDA)
+
+    device = torch.device("cuda" if _on_gpu(work) else "cpu")
+    photos = Photos([_reader(e) for e in train.examples], preprocess, size, work.seed)
+    return Task(
+        backbone=backbone,
+        layer=stage.layer,
+        pool=_pool(stage),
+        photos=photos,
+        labels=train.labels,
+        groups=tuple(train.groups),
+        classes=len(work.dataset.classes),
+        features=rows,
+        fit=fit,
+        device=device,
+    )
+
+
+def _on_gpu(work: Work) -> bool:
+    return work.device != "cpu" and torch.cuda.is_available()
+
+
+def _reader(example: Example) -> Callable[[], NDArray[np.uint8]]:
+    return example.image
+
+
+def _pool(stage: Stage) -> Pool:
+    """What `finetuning.pools` does in the graph, in torch."""
+
+    def words(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = mask.unsqueeze(-1).to(tokens.dtype)
+        return (tokens * weights).sum(1) / weights.sum(1)
+
+    ways: dict[str, Pool] = {
+        "none": lambda vectors: vectors,
+        "maps": lambda maps: maps.mean((2, 3)),
+        "maps, channels last": lambda maps: maps.mean((1, 2)),
+        "first token": lambda tokens: tokens[:, 0],
+        "patches": lambda tokens: tokens[:, stage.prefix :].mean(1),
+        "words": words,
+    }
+    return ways[stage.pool]
+
+
+def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
+    """The trained network as an ONNX graph that was checked, with its head."""
+    work.progress("exporting the trained network, and checking it against torch")
+    network = export(tuned.backbone)
+    helper.set_model_props(network, {p.key: p.value for p in probe.framing.network.metadata_props})
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        file = Path(folder, "model.onnx")
+        graph.save(network, file)
+        parity.check(file, tuned.backbone, Path(folder))
+    framing = tuned_framing(work.base, probe.framing, network, stage, work.device)
+    by = calibration.temperature(tuned.judged, tuned.truth)
+    before, after = (
+        np.exp(calibration.log_softmax(logits)) for logits in (tuned.judged, tuned.judged / by)
+    )
+    head = LinearHead(tuned.weight.astype(np.float64), tuned.bias.astype(np.float64), METHOD)
+    return replace(
+        probe,
+        framing=framing,
+        cut=replace(probe.cut, stages=(stage,)),
+        head=head.cooled(by),
+        calibration=calibration.Calibration(
+            temperature=by,
+            error_before=calibration.calibration_error(before, tuned.truth),
+            error=calibration.calibration_error(after, tuned.truth),
+        ),
+        abstention=calibration.abstention(after, tuned.truth),
+        features=Features({}),
+        backbone=tuned.backbone,
+    )
+
+
+def _key(work: Work, probe: Probe, unfreeze: str) -> str:
+    """What the course of a training depends on."""
+    examples = [f"{item.sha256} {item.target}" for item in work.train.examples]
+    base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
+    parts = [*base, *examples, probe.framing.name, _stage(probe).name, unfreeze, str(work.seed)]
+    return key_of("training", torch.__version__, str(torch.get_num_threads()), *parts)
+
+
+def _kept(said: str) -> Evidence:
+    return Evidence(head_accuracy=None, head_loss=None, attempts=(), said=said)

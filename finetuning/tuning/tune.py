@@ -1,0 +1,402 @@
+"""How much of a network to train for these data, and whether it is worth it at all.
+
+Starts from the head that was fitted on the network's features (LP-FT: Kumar et al. 2022), and goes
+from the top of the network down: the upper part alone, more of it, all of it, as far as the time
+allows. A part of the training examples judges each way against the fitted head, and the weights
+between the two (WiSE-FT: Wortsman et al. 2022). Only what beats the head by more than a standard
+error of the difference is kept; it is then trained once more on all training examples.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from catalog.errors import UsageError
+from converters.backbone import TorchBackbone
+from finetuning.heads import LinearHead
+from finetuning.stages import shares_of
+from finetuning.tuning.division import Division, Traced
+from finetuning.tuning.evidence import Attempt, Evidence
+from finetuning.tuning.training import Head, Learner, NotANumberError, Recipe, Views, scores, train
+from finetuning.tuning.views import Kept, Live, Photos
+
+_log = logging.getLogger(__name__)
+
+Fit = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
+Pool = Callable[..., torch.Tensor]
+
+FEWEST = 30  # examples a class, for training through the network to be tried unasked
+_HELD = 0.25  # of the training examples judge
+_SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
+_VIEWS = 5  # of each picture, the picture itself among them
+_BETWEEN = (1.0, 0.75, 0.5, 0.25)  # of the way from the fitted head to what was trained
+_SEEN = 6000  # pictures that are seen in training, where there are few
+_MOST_BYTES = 2 << 30  # of what the lower part says
+_PROBED = 8  # pictures that tell how fast the network is
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A backbone that learned, with the head that learned with it."""
+
+    backbone: TorchBackbone
+    weight: NDArray[np.float32]  # (classes, features), of the vectors of the stage
+    bias: NDArray[np.float32]
+    judged: NDArray[np.float64]  # logits of training examples that were held back meanwhile
+    truth: NDArray[np.int64]  # and their classes
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned: a backbone, the layer that its head is on, and labelled photos."""
+
+    backbone: TorchBackbone
+    layer: str  # whose tensor the head is given: a layer, or the embedding
+    pool: Pool  # of that tensor, to vectors
+    photos: Photos  # those to train on
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]  # examples of one are all held back or none
+    classes: int
+    features: NDArray[np.float32]  # of the photos as they are, as the backbone gave them
+    fit: Fit  # a head for features and labels
+    device: torch.device
+
+
+def tune(
+    task: Task,
+    *,
+    unfreeze: str = "auto",
+    seconds: float,
+    seed: int,
+    checkpoint: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Tuned | None, Evidence]:
+    """The backbone trained as far as it helps, or None; and what was tried.
+
+    ``unfreeze`` is ``auto``, ``none``, ``all`` or a layer, above which all is trained; a way that
+    is named is kept in any case. ``seconds`` bound all of it, more or less.
+
+    Raises:
+        UsageError: there is no such layer to train from.
+        ConversionError: torch cannot trace the network.
+        StorageError: the checkpoint cannot be written.
+    """
+    began = time.monotonic()
+    counts = np.bincount(task.labels, minlength=task.classes)
+    if unfreeze == "none":
+        return None, _nothing("the head alone was asked for")
+    if unfreeze == "auto" and counts.min() < FEWEST:
+        return None, _nothing(
+            f"training through the network was not tried: it seldom pays with fewer than {FEWEST} "
+            f"examples a class, and the smallest has {counts.min()} (--unfreeze all tries it)"
+        )
+    progress("tracing the network")
+    traced = Traced(task.backbone.module, task.backbone.front.example())
+    original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
+    judge = _Judge.of(task, seed)
+    outcomes: list[_Outcome] = []
+    ways = list(_ways(traced, task, unfreeze))
+    for boundary in ways:
+        left = seconds - (time.monotonic() - began)
+        plan = _plan(task, boundary, len(judge.learn), left, named=unfreeze != "auto")
+        if plan is None:
+            break
+        progress(f"training from {boundary or 'the input'} on ({plan.steps} steps)")
+        outcome = _attempt(task, traced, boundary, plan, judge, seed, progress)
+        task.backbone.module.load_state_dict(original)
+        if outcome is None:
+            continue
+        outcomes.append(outcome)
+        if len(outcomes) > 1 and outcome.attempt.loss > outcomes[-2].attempt.loss:
+            break  # more of the network does no better
+    return _decide(
+        task, traced, judge, outcomes, unfreeze, seed, checkpoint, progress, began + 2 * seconds
+    )
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Which training examples learn and which judge, and how the fitted head does on the latter."""
+
+    learn: NDArray[np.int64]
+    held: NDArray[np.int64]
+    head: LinearHead
+    right: NDArray[np.bool_]  # of those held
+    loss: float
+
+    @classmethod
+    def of(cls, task: Task, seed: int) -> _Judge:
+        random = np.random.default_rng([seed, 7])
+        groups = np.unique(np.asarray(task.groups), return_inverse=True)[1]
+        held: list[int] = []
+        for label in range(task.classes):
+            own = random.permutation(np.unique(groups[task.labels == label]))
+            if len(own) > 1:
+                chosen = own[: max(1, round(_HELD * len(own)))]
+                held += np.flatnonzero(np.isin(groups, chosen)).tolist()
+        places = np.unique(np.array(held, np.int64))
+        learn = np.setdiff1d(np.arange(len(task.labels)), places)
+        head = task.fit(task.features[learn], task.labels[learn])
+        said = torch.from_numpy(head.logits(task.features[places]))
+        wanted = torch.from_numpy(task.labels[places])
+        right = (said.argmax(1) == wanted).numpy()
+        return cls(learn, places, head, right, float(functional.cross_entropy(said, wanted)))
+
+
+def _ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
+    """The boundaries to try, from the top down; "" is the input."""
+    below = list(traced.boundaries(task.layer))
+    if unfreeze == "all":
+        yield ""
+    elif unfreeze.isdecimal():
+        yield below[-int(unfreeze)] if 0 < int(unfreeze) <= len(below) else ""
+    elif unfreeze != "auto":
+        if unfreeze not in below:
+            raise UsageError(
+                f"the network cannot be trained from {unfreeze!r} on",
+                hint=f"it can be divided at {', '.join(below)}",
+            )
+        yield unfreeze
+    else:
+        shares = _shares(task.backbone, below)
+        for wanted in _SHARES:
+            deep = [name for name in below if 1 - shares[name] >= wanted]
+            if deep:
+                yield deep[-1]
+        yield ""
+
+
+def _shares(backbone: TorchBackbone, names: Sequence[str]) -> dict[str, float]:
+    """The fraction of the network's products that is computed when a layer is."""
+    found = shares_of(backbone.layers(), backbone.record.gmacs or 0.0)
+    return {name: found[name] for name in names}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    recipe: Recipe
+    views: int  # 0: pieces are cut anew in every step
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.steps
+
+
+def _plan(task: Task, boundary: str, pictures: int, seconds: float, *, named: bool) -> _Plan | None:
+    """How long and on how many views to train, where the time allows as much; else None."""
+    batch = 16 if pictures < 500 else 32
+    epochs = min(40, max(4, round(_SEEN / pictures)))
+    steps = max(1, math.ceil(epochs * pictures / batch))
+    forward_s = _forward_seconds(task)
+    share = 1.0
+    if boundary:
+        share = 1 - _shares(task.backbone, [boundary])[boundary]
+    views = min(_VIEWS, epochs) if boundary else 0
+    while views > 1 and _bytes(task, boundary) * views * len(task.photos) > _MOST_BYTES:
+        views -= 1
+    taken_s = (
+        len(task.photos) * views * forward_s * (1 - share) + steps * batch * 3 * share * forward_s
+    )
+    if taken_s > seconds:
+        fitting = int(steps * max(0.0, seconds) / taken_s)
+        if fitting * batch < 2 * pictures and not named:
+            return None
+        steps = max(fitting, 1)
+    return _Plan(Recipe(steps=steps, batch=batch), views)
+
+
+def _forward_seconds(task: Task) -> float:
+    """What one picture takes in the network."""
+    batch = torch.zeros(_PROBED, 3, *task.photos.size, device=task.device)
+    network = task.backbone.module.to(task.device)
+    with torch.inference_mode():
+        network(batch)
+        began = time.perf_counter()
+        network(batch)
+    return (time.perf_counter() - began) / _PROBED
+
+
+def _bytes(task: Task, boundary: str) -> int:
+    """Of what the lower part says of one view of one picture."""
+    layers = {layer.name: layer for layer in task.backbone.layers()}
+    return 2 * math.prod(layers[boundary].shape)
+
+
+def _learner(task: Task, division: Division, fitted: LinearHead) -> Learner:
+    mean = task.features.mean(axis=0, dtype=np.float64)
+    scale = task.features.std(axis=0, dtype=np.float64)
+    scale[scale <= 1e-6 * scale.max()] = max(float(scale.max()), 1e-12)
+    arrays = (fitted.weight, fitted.bias, mean, scale)
+    head = Head(task.pool, *(torch.from_numpy(array).float() for array in arrays))
+    return Learner(division.upper, head).to(task.device)
+
+
+def _views(task: Task, division: Division, photos: Photos, views: int, seed: int) -> Views:
+    if not views:
+        return Live(photos, task.device)
+    return Kept(photos, division.lower, views, seed=seed, device=task.device)
+
+
+def _part(photos: Photos, numbers: NDArray[np.int64]) -> Photos:
+    return replace(photos, read=[photos.read[n] for n in numbers])
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    attempt: Attempt
+    said: NDArray[np.float64]  # logits of those that judge
+
+
+def _attempt(
+    task: Task,
+    traced: Traced,
+    boundary: str,
+    plan: _Plan,
+    judge: _Judge,
+    seed: int,
+    progress: Callable[[str], None],
+) -> _Outcome | None:
+    """Train on the examples that learn, and ask those that judge."""
+    began = time.monotonic()
+    division = traced.divide(boundary, [task.layer])
+    learner = _learner(task, division, judge.head)
+    before = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    learn = _views(task, division, _part(task.photos, judge.learn), plan.views, seed)
+    held = _views(task, division, _part(task.photos, judge.held), min(plan.views, 1), seed)
+    targets = torch.from_numpy(task.labels[judge.learn])
+    try:
+        train(learner, learn, targets, plan.recipe, seed=seed, progress=_said(progress))
+    except NotANumberError as error:
+        _log.warning("%s", error.message)
+        return None
+    after = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    wanted = torch.from_numpy(task.labels[judge.held])
+    best: _Outcome | None = None
+    for between in _BETWEEN:
+        _between(learner, before, after, between)
+        said = scores(learner, held, np.arange(len(judge.held)))
+        loss = float(functional.cross_entropy(said, wanted))
+        right = (said.argmax(1) == wanted).numpy()
+        gain, spread = _difference(right, judge.right)
+        if best is None or loss < best.attempt.loss:
+            attempt = Attempt(
+                boundary=boundary,
+                params=sum(p.numel() for p in learner.upper.parameters()),
+                accuracy=float(right.mean()),
+                loss=loss,
+                gain=gain,
+                error=spread,
+                between=between,
+                seconds=round(time.monotonic() - began, 2),
+                steps=plan.steps,
+            )
+            best = _Outcome(attempt, said.double().numpy())
+    return best
+
+
+def _between(
+    learner: Learner,
+    before: dict[str, torch.Tensor],
+    after: dict[str, torch.Tensor],
+    share: float,
+) -> None:
+    with torch.no_grad():
+        for name, parameter in learner.named_parameters():
+            parameter.copy_(torch.lerp(before[name], after[name], share))
+
+
+def _difference(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float, float]:
+    """How much more often one is right than the other, and the standard error of that."""
+    apart = one.astype(float) - other.astype(float)
+    return float(apart.mean()), float(apart.std() / math.sqrt(len(apart)))
+
+
+def _decide(
+    task: Task,
+    traced: Traced,
+    judge: _Judge,
+    outcomes: Sequence[_Outcome],
+    unfreeze: str,
+    seed: int,
+    checkpoint: Path | None,
+    progress: Callable[[str], None],
+    until: float,
+) -> tuple[Tuned | None, Evidence]:
+    head = float(judge.right.mean())
+    attempts = tuple(outcome.attempt for outcome in outcomes)
+    known = Evidence(head_accuracy=head, head_loss=judge.loss, attempts=attempts, said="")
+    if not outcomes:
+        return None, msgspec.structs.replace(known, said="there was no time to train the network")
+    chosen = min(outcomes, key=lambda outcome: outcome.attempt.loss)
+    best = chosen.attempt
+    pays = best.gain > best.error and best.loss < judge.loss
+    where = f"from {best.boundary} on" if best.boundary else "as a whole"
+    if not pays and unfreeze == "auto":
+        said = (
+            f"the fitted head stays: the network trained {where} is right on {best.accuracy:.1%} "
+            f"of held-back training examples, the head on {head:.1%} (standard error of the "
+            f"difference {best.error:.1%})"
+        )
+        return None, msgspec.structs.replace(known, said=said)
+    progress(f"training {where} on all {len(task.labels)} training examples")
+    division = traced.divide(best.boundary, [task.layer])
+    learner = _learner(task, division, task.fit(task.features, task.labels))
+    before = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    plan = _plan(task, best.boundary, len(task.labels), math.inf, named=True)
+    if plan is None:
+        raise AssertionError("any time is enough")
+    recipe = replace(plan.recipe, steps=math.ceil(best.steps * len(task.labels) / len(judge.learn)))
+    views = _views(task, division, task.photos, plan.views, seed)
+    losses = train(
+        learner,
+        views,
+        torch.from_numpy(task.labels),
+        recipe,
+        seed=seed,
+        until=until,
+        checkpoint=checkpoint,
+        progress=_said(progress),
+    )
+    after = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    _between(learner, before, after, best.between)
+    weight, bias = (t.cpu().numpy() for t in learner.head.folded())
+    task.backbone.module.cpu()
+    said = (
+        f"the network was trained {where}: right on {best.accuracy:.1%} of held-back training "
+        f"examples, the fitted head on {head:.1%}"
+    )
+    evidence = msgspec.structs.replace(
+        known,
+        attempts=tuple(msgspec.structs.replace(a, kept=a is best) for a in attempts),
+        said=said,
+        losses=tuple(round(loss, 5) for loss in losses),
+    )
+    return Tuned(task.backbone, weight, bias, chosen.said, task.labels[judge.held]), evidence
+
+
+def _nothing(said: str) -> Evidence:
+    return Evidence(head_accuracy=None, head_loss=None, attempts=(), said=said)
+
+
+def _said(progress: Callable[[str], None]) -> Callable[[int, int, float], None]:
+    """A line now and then."""
+    last = time.monotonic()
+
+    def say(step: int, of: int, loss: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > 2 or step == of:
+            last = time.monotonic()
+            progress(f"step {step} of {of}, loss {loss:.3f}")
+
+    return say

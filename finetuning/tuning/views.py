@@ -1,0 +1,153 @@
+"""Pictures as a network is trained on them: whole as it will see them, and pieces of them.
+
+What the lower part of a network says of them does not change while the upper part learns: it is
+computed once for a few views of each picture and kept (`Kept`). Where all of the network learns,
+pieces are cut anew for every step (`Live`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.record import Preprocess
+from converters.preprocess import pixel_values
+
+_AREA = (0.35, 1.0)  # of the picture that a piece shows
+_RATIO = (3 / 4, 4 / 3)  # of its width to its height
+_TRIES = 10
+_BATCH = 32  # photos that go through the lower part at once
+
+
+def piece(
+    photo: NDArray[np.uint8],
+    preprocess: Preprocess,
+    size: tuple[int, int],
+    random: np.random.Generator,
+    *,
+    mirrored: bool,
+) -> torch.Tensor:
+    """A random piece of a photo uint8 (H, W, 3) as float32 (3, *size); ``mirrored`` half the time.
+
+    Source: Szegedy et al. 2015, as torchvision's RandomResizedCrop has it.
+    """
+    height, width = photo.shape[:2]
+    left, top, across, down = _box(width, height, random)
+    filter_ = Image.Resampling[preprocess.interpolation.upper()]
+    box = (left, top, left + across, top + down)
+    resized = Image.fromarray(photo).resize((size[1], size[0]), filter_, box=box)
+    pixels = np.asarray(resized)
+    if mirrored and random.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    return normalized(pixels, preprocess)
+
+
+def normalized(pixels: NDArray[np.uint8], preprocess: Preprocess) -> torch.Tensor:
+    """Pixels uint8 (H, W, 3) as float32 (3, H, W) of the network's range."""
+    unit = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    return (unit - mean) / std
+
+
+def _box(width: int, height: int, random: np.random.Generator) -> tuple[float, float, float, float]:
+    """Left, top, width and height of a piece; all of the picture where none fits."""
+    least, most = map(math.log, _RATIO)
+    for _ in range(_TRIES):
+        area = width * height * random.uniform(*_AREA)
+        ratio = math.exp(random.uniform(least, most))
+        across, down = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if across <= width and down <= height:
+            return random.uniform(0, width - across), random.uniform(0, height - down), across, down
+    return 0.0, 0.0, float(width), float(height)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos as tensors of a network: view 0 as it will see them, others random pieces."""
+
+    read: Sequence[Callable[[], NDArray[np.uint8]]]
+    preprocess: Preprocess
+    size: tuple[int, int]
+    seed: int
+    mirrored: bool = False
+
+    def __len__(self) -> int:
+        return len(self.read)
+
+    def tensor(self, number: int, view: int) -> torch.Tensor:
+        """One view of one photo, float32 (3, H, W); the same each time it is asked for."""
+        photo = self.read[number]()
+        if view == 0:
+            return pixel_values(photo, self.preprocess, self.size)
+        random = np.random.default_rng([self.seed, number, view])
+        return piece(photo, self.preprocess, self.size, random, mirrored=self.mirrored)
+
+    def batch(self, numbers: Sequence[int], view: int) -> torch.Tensor:
+        """One view of several photos, float32 (N, 3, H, W)."""
+        return torch.stack([self.tensor(int(number), view) for number in numbers])
+
+
+class Kept:
+    """What the lower part of a network says of ``views`` views of every photo.
+
+    Kept as float16 where its figures allow, (views, photos, ...), in memory.
+    """
+
+    def __init__(
+        self,
+        photos: Photos,
+        lower: torch.nn.Module,
+        views: int,
+        *,
+        seed: int,
+        device: torch.device,
+        progress: Callable[[int, int], None] = lambda _done, _of: None,
+    ) -> None:
+        self.count = len(photos)
+        self._seed, self._device = seed, device
+        lower.to(device)
+        rows: list[torch.Tensor] = []
+        for view in range(views):
+            for start in range(0, self.count, _BATCH):
+                numbers = range(start, min(start + _BATCH, self.count))
+                with torch.inference_mode():
+                    (said,) = lower(photos.batch(numbers, view).to(device))
+                rows.append(_halved(said.cpu()))
+                progress(view * self.count + numbers.stop, views * self.count)
+        kind = torch.float16 if all(row.dtype == torch.float16 for row in rows) else torch.float32
+        joined = torch.cat([row.to(kind) for row in rows])
+        self._rows = joined.reshape(views, self.count, *joined.shape[1:])
+
+    def batch(self, pictures: NDArray[np.int64], step: int) -> tuple[torch.Tensor, ...]:
+        """What was said of these, each in a view that the step draws; of view 0 for step -1."""
+        views = np.zeros(len(pictures), np.int64)
+        if step >= 0:
+            views = np.random.default_rng([self._seed, step, 2]).integers(
+                len(self._rows), size=len(pictures)
+            )
+        rows = self._rows[torch.from_numpy(views), torch.from_numpy(pictures)]
+        return (rows.to(self._device, torch.float32),)
+
+
+class Live:
+    """The photos themselves, a new piece of each in every step."""
+
+    def __init__(self, photos: Photos, device: torch.device) -> None:
+        self.count = len(photos)
+        self._photos, self._device = photos, device
+
+    def batch(self, pictures: NDArray[np.int64], step: int) -> tuple[torch.Tensor, ...]:
+        """See `Kept`."""
+        given = self._photos.batch([int(n) for n in pictures], 0 if step < 0 else step + 1)
+        return (given.to(self._device),)
+
+
+def _halved(said: torch.Tensor) -> torch.Tensor:
+    half = said.half()
+    return half if bool(torch.isfinite(half).all()) else said

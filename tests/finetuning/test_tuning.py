@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from catalog.record import Preprocess
+from converters.backbone import ImageClassifier
+from finetuning.tuning import training
+from finetuning.tuning.division import Traced
+from finetuning.tuning.training import Head, Learner, NotANumberError, Recipe, scores, train
+from finetuning.tuning.views import Kept, Photos
+
+SIZE = (32, 32)
+RECIPE = Recipe(steps=8, batch=6)
+FAST = Recipe(steps=60, batch=6, rate=5e-3, head_rate=0.05, smoothing=0, mixing=0)
+
+
+def network(name: str) -> ImageClassifier:
+    torch.manual_seed(0)
+    options = {"img_size": SIZE[0]} if "vit" in name else {}
+    model = timm.create_model(name, pretrained=False, num_classes=5, **options).eval()
+    for module in model.modules():  # statistics of their own, so that using others shows
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    head = model.default_cfg["classifier"]
+    return ImageClassifier(model, head if isinstance(head, str) else head[0])
+
+
+@pytest.fixture(params=["test_resnet", "test_efficientnet", "test_vit"])
+def traced(request) -> tuple[ImageClassifier, Traced]:
+    net = network(request.param)
+    return net, Traced(net, (torch.zeros(2, 3, *SIZE),))
+
+
+def test_the_two_parts_compute_what_the_network_does(traced):
+    net, operators = traced
+    batch = torch.randn(3, 3, *SIZE)
+    expected = net(batch)[1]
+    boundaries = operators.boundaries("embedding")
+    assert len(boundaries) >= 3
+    for boundary in ("", *boundaries):
+        division = operators.divide(boundary, ["embedding"])
+        (seen,) = division.upper(*division.lower(batch))
+        torch.testing.assert_close(seen, expected)
+        assert set(division.learned()) <= dict(net.model.named_parameters()).keys()
+
+
+def photos(count: int = 12) -> Photos:
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (40, 50, 3), np.uint8) for _ in range(count)]
+    recipe = Preprocess(
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        interpolation="bilinear",
+        crop_pct=1.0,
+        resize_mode="squash",
+    )
+    return Photos([lambda image=image: image for image in images], recipe, SIZE, 0)
+
+
+@pytest.fixture
+def prepared():
+    """A network divided in the middle, what its lower part says, labels, and a way to learners."""
+    net = network("test_efficientnet")
+    operators = Traced(net, (torch.zeros(2, 3, *SIZE),))
+    division = operators.divide(operators.boundaries("embedding")[2], ["embedding"])
+    views = Kept(photos(), division.lower, 3, seed=0, device=torch.device("cpu"))
+    width = net(torch.zeros(1, 3, *SIZE))[1].shape[1]
+    before = copy.deepcopy(net.state_dict())
+
+    def learner() -> Learner:
+        net.load_state_dict(before)
+        torch.manual_seed(1)
+        head = Head(lambda v: v, 0.1 * torch.randn(3, width), torch.zeros(3), torch.zeros(width),
+                    torch.ones(width))  # fmt: skip
+        return Learner(division.upper, head)
+
+    return net, division, views, torch.arange(12) % 3, learner
+
+
+def test_what_lies_below_is_frozen_statistics_included(prepared):
+    net, division, views, labels, learner = prepared
+    before = copy.deepcopy(net.state_dict())
+    losses = train(learner(), views, labels, FAST, seed=0)
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    learned = {f"model.{name}" for name in division.learned()}
+    changed = {n for n, v in net.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed <= learned
+    assert len(changed) > 0.9 * len(learned & dict(net.named_parameters()).keys()) > 5
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(prepared, tmp_path, monkeypatch):
+    _, _, views, labels, learner = prepared
+    whole = learner()
+    expected = train(whole, views, labels, RECIPE, seed=3)
+    weights = copy.deepcopy(whole.state_dict())
+    monkeypatch.setattr(training, "_CHECKPOINT_S", 0.0)
+
+    def killed(step: int, _of: int, _loss: float) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(learner(), views, labels, RECIPE, seed=3, checkpoint=file, progress=killed)
+    assert file.exists()
+    again, steps = learner(), []
+    losses = train(
+        again, views, labels, RECIPE, seed=3, checkpoint=file,
+        progress=lambda step, *_: steps.append(step),
+    )  # fmt: skip
+    assert steps[0] == 5, "it went on from its last checkpoint"
+    assert losses == expected
+    assert all(torch.equal(value, weights[name]) for name, value in again.state_dict().items())
+    assert not file.exists()
+
+
+def test_a_damaged_checkpoint_is_said_and_training_starts_again(prepared, tmp_path, caplog):
+    _, _, views, labels, learner = prepared
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(b"no checkpoint")
+    losses = train(learner(), views, labels, RECIPE, seed=3, checkpoint=file)
+    assert "cannot be read" in caplog.text
+    assert losses == train(learner(), views, labels, RECIPE, seed=3)
+
+
+class Broken:
+    """Views whose numbers are none in some steps, as many times as asked."""
+
+    def __init__(self, views: Kept, times: int) -> None:
+        self.count, self._views, self.times = views.count, views, times
+
+    def batch(self, pictures, step):
+        (said,) = self._views.batch(pictures, step)
+        if step == 4 and self.times:
+            self.times -= 1
+            return (said * float("nan"),)
+        return (said,)
+
+
+def test_a_loss_that_is_no_number_is_rolled_back_at_half_the_rate(prepared, caplog):
+    _, _, views, labels, learner = prepared
+    found = learner()
+    losses = train(found, Broken(views, 1), labels, RECIPE, seed=0)
+    assert len(losses) == RECIPE.steps
+    assert "half the rate" in caplog.text
+    assert all(torch.isfinite(value).all() for value in found.state_dict().values())
+    with pytest.raises(NotANumberError):
+        train(learner(), Broken(views, 100), labels, RECIPE, seed=0)
+
+
+def test_a_batch_that_does_not_fit_goes_through_in_parts(prepared, caplog):
+    _, _, views, labels, learner = prepared
+    recipe = Recipe(steps=4, batch=6, mixing=0)
+    expected = train(learner(), views, labels, recipe, seed=0)
+    small = learner()
+    forward = small.forward
+
+    def limited(*given: torch.Tensor) -> torch.Tensor:
+        if len(given[0]) > 3:
+            raise RuntimeError("out of memory")
+        return forward(*given)
+
+    small.forward = limited
+    losses = train(small, _Same(views), labels, recipe, seed=0)
+    assert "2 parts" in caplog.text
+    np.testing.assert_allclose(losses, train(learner(), _Same(views), labels, recipe, seed=0),
+                               rtol=1e-4)  # fmt: skip
+    assert len(expected) == len(losses)
+
+
+class _Same:
+    """Views of which a step draws none: the pictures as they are."""
+
+    def __init__(self, views: Kept) -> None:
+        self.count, self._views = views.count, views
+
+    def batch(self, pictures, _step):
+        return self._views.batch(pictures, -1)
+
+
+def test_a_head_on_standardized_vectors_says_what_the_fitted_one_did():
+    torch.manual_seed(0)
+    vectors, weight, bias = torch.randn(4, 7) * 50 + 9, torch.randn(3, 7), torch.randn(3)
+    head = Head(lambda v: v, weight, bias, vectors.mean(0), vectors.std(0))
+    torch.testing.assert_close(head(vectors), vectors @ weight.T + bias, rtol=1e-4, atol=1e-3)
+    folded = head.folded()
+    torch.testing.assert_close(folded[0], weight)
+    torch.testing.assert_close(folded[1], bias, rtol=1e-4, atol=1e-3)
+
+
+def test_scores_are_of_the_pictures_as_they_are(prepared):
+    net, _, views, _, learner = prepared
+    found = learner()
+    expected = found.head(net(photos().batch(range(12), 0))[1])
+    seen = scores(found, views, np.arange(12))
+    torch.testing.assert_close(seen, expected.detach(), rtol=1e-2, atol=1e-2)  # kept as float16
+
+
+def test_pieces_are_the_same_each_time_and_differ_from_view_to_view():
+    pictures = photos(2)
+    assert torch.equal(pictures.tensor(0, 3), pictures.tensor(0, 3))
+    assert not torch.equal(pictures.tensor(0, 3), pictures.tensor(0, 4))
+    assert pictures.tensor(1, 0).shape == (3, *SIZE)
