@@ -268,7 +268,8 @@ def test_kill_9_leaves_nothing_and_the_next_run_goes_through(
     assert not out.exists()
     assert all(path.name.startswith(".killed.") for path in out.parent.iterdir())
     again = run("killed", data=data)
-    assert set(metrics_of(again)["features_extracted"].values()) == {0}
+    held_out = {"fitting": 12, "writing the report": 0}[moment]
+    assert max(metrics_of(again)["features_extracted"].values()) == held_out
     assert [path.name for path in out.parent.iterdir()] == ["killed"]
 
 
