@@ -65,13 +65,14 @@ def main() -> None:
     parser.add_argument("--model", default="pypi/efficientnet-lite0")
     parser.add_argument("--data", nargs="+", choices=sorted(SIZES), default=sorted(SIZES))
     parser.add_argument("--only", nargs="+", choices=sorted(STRATEGIES), default=["last", "cut"])
+    parser.add_argument("--n", nargs="+", type=int, help="examples of each class")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     given = parser.parse_args()
     base = api.converted(given.model, Settings.load(), lambda _: None)
     done = {Point(**item["point"]): item for item in known()}
     with tempfile.TemporaryDirectory(prefix="tlhub-") as place:
         for data in given.data:
-            for n in SIZES[data]:
+            for n in given.n or SIZES[data]:
                 for seed in SEEDS[: given.seeds]:
                     for strategy in given.only:
                         point = Point(given.model, data, n, seed, strategy)
