@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from catalog.errors import ConversionError, UsageError
+from converters import keras_pooling
 from converters.backbone import Given, Network
 from converters.interface import BATCH_SIZES, EMBEDDING, LOGITS, PIXEL_VALUES
 
@@ -88,6 +89,7 @@ class Graph(torch.nn.Module):
                 f"{type(model).__name__} is a model whose layers are called by code of its own",
                 hint="only Sequential and functional models of Keras are converted",
             )
+        keras_pooling.mend(model)
         for layer in self._functional[0].operations:
             kind = type(type(layer).__name__, (_Called,), {})
             self.add_module(self.name_of(layer), kind(layer))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from catalog.errors import ConversionError, IntegrityError, TlhubError, UnsafeError
 from catalog.record import ModelRecord
-from converters import parity
+from converters import keras_pooling, parity
 from converters.convert import convert
 from converters.evidence import sample_photos
 from converters.keras_network import keras as on_torch
@@ -174,19 +174,33 @@ def test_an_application_of_keras_takes_photos(tmp_path):
 @pytest.mark.parametrize(
     ("name", "side"),
     [("Xception", 96), ("VGG16", 64), ("VGG19", 64), ("ResNet50", 64), ("InceptionV3", 96),
-     ("InceptionResNetV2", 96), ("MobileNet", 64), ("DenseNet121", 64)],
+     ("InceptionResNetV2", 96), ("MobileNet", 64), ("DenseNet121", 64), ("NASNetMobile", 64)],
 )  # fmt: skip
 def test_the_applications_of_2018_are_converted(name, side, tmp_path):
     _check_application(application(name, side), tmp_path)
 
 
-def test_nasnet_is_refused_with_the_reason(tmp_path):
-    (tmp_path / "x.h5").write_bytes(b"")
-    with h5py.File(tmp_path / "x.h5", "w"):
-        pass
-    record = application("NASNetMobile", 224)
-    with pytest.raises(ConversionError, match="NASNet cannot be built on Keras' torch backend"):
-        convert(record, {"x.h5": tmp_path / "x.h5"}, tmp_path / "out")
+def test_average_pooling_at_the_border_is_over_what_is_there():
+    """As TensorFlow does it; Keras' torch backend repeats the border at stride 2."""
+    layers = on_torch().layers
+    random = np.random.default_rng(0)
+    for height, width, stride in ((7, 7, 1), (8, 8, 2), (11, 14, 2), (9, 6, 3)):
+        given = on_torch().Input((height, width, 3))
+        inner = on_torch().Sequential([layers.AveragePooling2D(3, stride, padding="same")])
+        model = on_torch().Model(given, inner(given))
+        keras_pooling.mend(model)
+        image = random.random((2, height, width, 3)).astype(np.float32)
+        seen = model(image).detach().numpy()
+        sides = [-(-side // stride) for side in (height, width)]
+        assert seen.shape == (2, *sides, 3)
+        above, left = (
+            max((new - 1) * stride + 3 - side, 0) // 2
+            for new, side in zip(sides, (height, width), strict=True)
+        )
+        for row, column in np.ndindex(*sides):
+            top, start = row * stride - above, column * stride - left
+            window = image[:, max(top, 0) : top + 3, max(start, 0) : start + 3]
+            np.testing.assert_allclose(seen[:, row, column], window.mean((1, 2)), atol=1e-6)
 
 
 def test_code_and_other_files_are_refused(small, tmp_path):
