@@ -24,10 +24,10 @@ _BITS = 6  # in which hashes of the same image may differ
 _STEP = 3  # of 255, by which it must get brighter: what is of one color has no direction
 _WINDOW = 48  # of images of like hashes, each is compared with so many
 _DIFFERENCE = 4.0  # of 255, on average over the small pictures
-_OF_CONTRAST = 0.1  # of the picture's own standard deviation, for what is almost of one color
+_OF_CONTRAST = 0.2  # of the picture's own standard deviation
 _PIECES = (11, 11, 11, 11, 10, 10)
 _BLOCKS = 4
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
 
 
 def fingerprint(small: RGB) -> tuple[int, Pictures]:
@@ -99,8 +99,9 @@ def _keys(hashes: Hashes) -> list[Hashes]:
 
 
 def _same(pictures: Pictures, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    first = pictures[pairs[:, 0]].astype(np.int16)
-    difference = np.abs(first - pictures[pairs[:, 1]]).mean(axis=1)
-    contrast = first.std(axis=1)
-    same: NDArray[np.bool_] = difference <= np.minimum(_DIFFERENCE, _OF_CONTRAST * contrast)
+    first = pictures[pairs[:, 0]].astype(np.float32)
+    apart = first - pictures[pairs[:, 1]]
+    # The square counts a small thing that differs before a background that does not.
+    within = np.sqrt((apart**2).mean(axis=1)) <= _OF_CONTRAST * first.std(axis=1)
+    same: NDArray[np.bool_] = within & (np.abs(apart).mean(axis=1) <= _DIFFERENCE)
     return same

@@ -253,3 +253,16 @@ def test_the_command_says_what_it_found(data: Path, tlhub: Run) -> None:
     wrong = tlhub("data", "check", data / "nothing")
     assert wrong.returncode == 1
     assert "does not exist" in wrong.stderr
+
+
+def test_noise_on_a_plain_background_makes_no_other_image(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for n, piece in enumerate(pieces(48)[::6]):
+        canvas = Image.new("RGB", (300, 240), (240, 240, 240))
+        canvas.paste(piece.resize((70, 70)), (110, 80))
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            waves = random.normal(0, 1.5, (12, 15, 3)).repeat(20, axis=0).repeat(20, axis=1)
+            noisy = np.clip(np.asarray(canvas) + waves, 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / folder / f"{folder} {n}.jpg", quality=80)
+    assert look(tmp_path)["near labels"].count >= 7  # of 8, each a pair of its own
