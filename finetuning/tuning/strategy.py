@@ -28,7 +28,8 @@ from finetuning.heads import LinearHead
 from finetuning.probe import Probe, Work
 from finetuning.stages import Stage
 from finetuning.tuning.evidence import Evidence
-from finetuning.tuning.tune import Pool, Task, Tuned, tune
+from finetuning.tuning.planning import Pool, Task
+from finetuning.tuning.tune import Tuned, tune
 from finetuning.tuning.views import Photos
 
 METHOD = "trained with the network"

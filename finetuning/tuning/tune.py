@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,28 +22,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from catalog.errors import UsageError
 from converters.backbone import TorchBackbone
 from finetuning.heads import LinearHead
-from finetuning.stages import shares_of
 from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence
-from finetuning.tuning.training import Head, Learner, NotANumberError, Recipe, Views, scores, train
+from finetuning.tuning.planning import PROBED, Plan, Task, plan_for, ways
+from finetuning.tuning.training import Head, Learner, NotANumberError, Views, scores, train
 from finetuning.tuning.views import Kept, Live, Photos
 
 _log = logging.getLogger(__name__)
 
-Fit = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
-Pool = Callable[..., torch.Tensor]
-
 FEWEST = 30  # examples a class, for training through the network to be tried unasked
 _HELD = 0.25  # of the training examples judge
-_SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
-_VIEWS = 5  # of each picture, the picture itself among them
 _BETWEEN = (1.0, 0.75, 0.5, 0.25)  # of the way from the fitted head to what was trained
-_SEEN = 6000  # pictures that are seen in training, where there are few
-_MOST_BYTES = 2 << 30  # of what the lower part says
-_PROBED = 8  # pictures that tell how fast the network is
 
 
 @dataclass(frozen=True)
@@ -55,22 +46,6 @@ class Tuned:
     bias: NDArray[np.float32]
     judged: NDArray[np.float64]  # logits of training examples that were held back meanwhile
     truth: NDArray[np.int64]  # and their classes
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be learned: a backbone, the layer that its head is on, and labelled photos."""
-
-    backbone: TorchBackbone
-    layer: str  # whose tensor the head is given: a layer, or the embedding
-    pool: Pool  # of that tensor, to vectors
-    photos: Photos  # those to train on
-    labels: NDArray[np.int64]
-    groups: tuple[str, ...]  # examples of one are all held back or none
-    classes: int
-    features: NDArray[np.float32]  # of the photos as they are, as the backbone gave them
-    fit: Fit  # a head for features and labels
-    device: torch.device
 
 
 def tune(
@@ -105,15 +80,17 @@ def tune(
     traced = Traced(task.backbone.module, task.backbone.front.example())
     original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
     judge = _Judge.of(task, seed)
+    task = replace(task, photos=replace(task.photos, mirrored=_may_mirror(task, traced, judge)))
     outcomes: list[_Outcome] = []
-    ways = list(_ways(traced, task, unfreeze))
-    for boundary in ways:
+    tried = list(ways(traced, task, unfreeze))
+    for boundary in tried:
         left = seconds - (time.monotonic() - began)
-        plan = _plan(task, boundary, len(judge.learn), left, named=unfreeze != "auto")
+        plan = plan_for(task, boundary, len(judge.learn), left, named=unfreeze != "auto")
         if plan is None:
             break
-        progress(f"training from {boundary or 'the input'} on ({plan.steps} steps)")
-        outcome = _attempt(task, traced, boundary, plan, judge, seed, progress)
+        progress(f"training from {boundary or 'the input'} on ({plan.recipe.steps} steps)")
+        until = time.monotonic() + 2 * left
+        outcome = _attempt(task, traced, boundary, plan, judge, seed, until, progress)
         task.backbone.module.load_state_dict(original)
         if outcome is None:
             continue
@@ -154,83 +131,18 @@ class _Judge:
         return cls(learn, places, head, right, float(functional.cross_entropy(said, wanted)))
 
 
-def _ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
-    """The boundaries to try, from the top down; "" is the input."""
-    below = list(traced.boundaries(task.layer))
-    if unfreeze == "all":
-        yield ""
-    elif unfreeze.isdecimal():
-        yield below[-int(unfreeze)] if 0 < int(unfreeze) <= len(below) else ""
-    elif unfreeze != "auto":
-        if unfreeze not in below:
-            raise UsageError(
-                f"the network cannot be trained from {unfreeze!r} on",
-                hint=f"it can be divided at {', '.join(below)}",
-            )
-        yield unfreeze
-    else:
-        shares = _shares(task.backbone, below)
-        for wanted in _SHARES:
-            deep = [name for name in below if 1 - shares[name] >= wanted]
-            if deep:
-                yield deep[-1]
-        yield ""
-
-
-def _shares(backbone: TorchBackbone, names: Sequence[str]) -> dict[str, float]:
-    """The fraction of the network's products that is computed when a layer is."""
-    found = shares_of(backbone.layers(), backbone.record.gmacs or 0.0)
-    return {name: found[name] for name in names}
-
-
-@dataclass(frozen=True)
-class _Plan:
-    recipe: Recipe
-    views: int  # 0: pieces are cut anew in every step
-
-    @property
-    def steps(self) -> int:
-        return self.recipe.steps
-
-
-def _plan(task: Task, boundary: str, pictures: int, seconds: float, *, named: bool) -> _Plan | None:
-    """How long and on how many views to train, where the time allows as much; else None."""
-    batch = 16 if pictures < 500 else 32
-    epochs = min(40, max(4, round(_SEEN / pictures)))
-    steps = max(1, math.ceil(epochs * pictures / batch))
-    forward_s = _forward_seconds(task)
-    share = 1.0
-    if boundary:
-        share = 1 - _shares(task.backbone, [boundary])[boundary]
-    views = min(_VIEWS, epochs) if boundary else 0
-    while views > 1 and _bytes(task, boundary) * views * len(task.photos) > _MOST_BYTES:
-        views -= 1
-    taken_s = (
-        len(task.photos) * views * forward_s * (1 - share) + steps * batch * 3 * share * forward_s
-    )
-    if taken_s > seconds:
-        fitting = int(steps * max(0.0, seconds) / taken_s)
-        if fitting * batch < 2 * pictures and not named:
-            return None
-        steps = max(fitting, 1)
-    return _Plan(Recipe(steps=steps, batch=batch), views)
-
-
-def _forward_seconds(task: Task) -> float:
-    """What one picture takes in the network."""
-    batch = torch.zeros(_PROBED, 3, *task.photos.size, device=task.device)
-    network = task.backbone.module.to(task.device)
+def _may_mirror(task: Task, traced: Traced, judge: _Judge) -> bool:
+    """Whether the fitted head knows mirrored pictures as well: letters and digits it does not."""
+    upper = traced.divide("", [task.layer]).upper.to(task.device)
+    vectors = []
     with torch.inference_mode():
-        network(batch)
-        began = time.perf_counter()
-        network(batch)
-    return (time.perf_counter() - began) / _PROBED
-
-
-def _bytes(task: Task, boundary: str) -> int:
-    """Of what the lower part says of one view of one picture."""
-    layers = {layer.name: layer for layer in task.backbone.layers()}
-    return 2 * math.prod(layers[boundary].shape)
+        for start in range(0, len(judge.held), PROBED):
+            numbers = [int(n) for n in judge.held[start : start + PROBED]]
+            mirrored = task.photos.batch(numbers, 0).flip(-1).to(task.device)
+            vectors.append(task.pool(*upper(mirrored)).float().cpu())
+    said = judge.head.predict(torch.cat(vectors).numpy())
+    gain, error = _difference(said == task.labels[judge.held], judge.right)
+    return gain >= -error
 
 
 def _learner(task: Task, division: Division, fitted: LinearHead) -> Learner:
@@ -262,9 +174,10 @@ def _attempt(
     task: Task,
     traced: Traced,
     boundary: str,
-    plan: _Plan,
+    plan: Plan,
     judge: _Judge,
     seed: int,
+    until: float,
     progress: Callable[[str], None],
 ) -> _Outcome | None:
     """Train on the examples that learn, and ask those that judge."""
@@ -276,7 +189,9 @@ def _attempt(
     held = _views(task, division, _part(task.photos, judge.held), min(plan.views, 1), seed)
     targets = torch.from_numpy(task.labels[judge.learn])
     try:
-        train(learner, learn, targets, plan.recipe, seed=seed, progress=_said(progress))
+        train(
+            learner, learn, targets, plan.recipe, seed=seed, until=until, progress=_said(progress)
+        )
     except NotANumberError as error:
         _log.warning("%s", error.message)
         return None
@@ -299,7 +214,7 @@ def _attempt(
                 error=spread,
                 between=between,
                 seconds=round(time.monotonic() - began, 2),
-                steps=plan.steps,
+                steps=plan.recipe.steps,
             )
             best = _Outcome(attempt, said.double().numpy())
     return best
@@ -353,7 +268,7 @@ def _decide(
     division = traced.divide(best.boundary, [task.layer])
     learner = _learner(task, division, task.fit(task.features, task.labels))
     before = {k: v.detach().clone() for k, v in learner.named_parameters()}
-    plan = _plan(task, best.boundary, len(task.labels), math.inf, named=True)
+    plan = plan_for(task, best.boundary, len(task.labels), math.inf, named=True)
     if plan is None:
         raise AssertionError("any time is enough")
     recipe = replace(plan.recipe, steps=math.ceil(best.steps * len(task.labels) / len(judge.learn)))

@@ -1,0 +1,124 @@
+"""What is to be learned, from which layer on, and for how long, as far as the time allows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from catalog.errors import UsageError
+from converters.backbone import TorchBackbone
+from finetuning.heads import LinearHead
+from finetuning.stages import shares_of
+from finetuning.tuning.division import Traced
+from finetuning.tuning.training import Recipe
+from finetuning.tuning.views import Photos
+
+Fit = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
+Pool = Callable[..., torch.Tensor]
+
+_SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
+_VIEWS = 5  # of each picture, the picture itself among them
+_SEEN = 6000  # pictures that are seen in training, where there are few
+_MOST_BYTES = 2 << 30  # of what the lower part says
+PROBED = 8  # pictures that tell how fast the network is
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learned: a backbone, the layer that its head is on, and labelled photos."""
+
+    backbone: TorchBackbone
+    layer: str  # whose tensor the head is given: a layer, or the embedding
+    pool: Pool  # of that tensor, to vectors
+    photos: Photos  # those to train on
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]  # examples of one are all held back or none
+    classes: int
+    features: NDArray[np.float32]  # of the photos as they are, as the backbone gave them
+    fit: Fit  # a head for features and labels
+    device: torch.device
+
+
+def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
+    """The boundaries to try, from the top down; "" is the input."""
+    below = list(traced.boundaries(task.layer))
+    if unfreeze == "all":
+        yield ""
+    elif unfreeze.isdecimal():
+        yield below[-int(unfreeze)] if 0 < int(unfreeze) <= len(below) else ""
+    elif unfreeze != "auto":
+        if unfreeze not in below:
+            raise UsageError(
+                f"the network cannot be trained from {unfreeze!r} on",
+                hint=f"it can be divided at {', '.join(below)}",
+            )
+        yield unfreeze
+    else:
+        shares = _shares(task.backbone, below)
+        for wanted in _SHARES:
+            deep = [name for name in below if 1 - shares[name] >= wanted]
+            if deep:
+                yield deep[-1]
+        yield ""
+
+
+def _shares(backbone: TorchBackbone, names: Sequence[str]) -> dict[str, float]:
+    """The fraction of the network's products that is computed when a layer is."""
+    found = shares_of(backbone.layers(), backbone.record.gmacs or 0.0)
+    return {name: found[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train one way, and on how many views of each picture."""
+
+    recipe: Recipe
+    views: int  # 0: pieces are cut anew in every step
+
+
+def plan_for(
+    task: Task, boundary: str, pictures: int, seconds: float, *, named: bool
+) -> Plan | None:
+    """How long and on how many views to train, where the time allows as much; else None."""
+    batch = 16 if pictures < 500 else 32
+    epochs = min(40, max(4, round(_SEEN / pictures)))
+    steps = max(1, math.ceil(epochs * pictures / batch))
+    forward_s = _forward_seconds(task)
+    share = 1.0
+    if boundary:
+        share = 1 - _shares(task.backbone, [boundary])[boundary]
+    views = min(_VIEWS, epochs) if boundary else 0
+    while views > 1 and _bytes(task, boundary) * views * len(task.photos) > _MOST_BYTES:
+        views -= 1
+    taken_s = (
+        len(task.photos) * views * forward_s * (1 - share) + steps * batch * 3 * share * forward_s
+    )
+    if taken_s > seconds:
+        fitting = int(steps * max(0.0, seconds) / taken_s)
+        if fitting * batch < 2 * pictures and not named:
+            return None
+        steps = max(fitting, 1)
+    return Plan(Recipe(steps=steps, batch=batch), views)
+
+
+def _forward_seconds(task: Task) -> float:
+    """What one picture takes in the network."""
+    batch = torch.zeros(PROBED, 3, *task.photos.size, device=task.device)
+    network = task.backbone.module.to(task.device)
+    with torch.inference_mode():
+        network(batch)
+        began = time.perf_counter()
+        network(batch)
+    return (time.perf_counter() - began) / PROBED
+
+
+def _bytes(task: Task, boundary: str) -> int:
+    """Of what the lower part says of one view of one picture."""
+    layers = {layer.name: layer for layer in task.backbone.layers()}
+    return 2 * math.prod(layers[boundary].shape)
