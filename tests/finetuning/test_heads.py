@@ -161,3 +161,11 @@ def test_the_cut_is_where_the_classes_are_told_apart() -> None:
     half = {"stage/early": noise, "stage/good": x[:, :6].copy(), "embedding": x[:, 6:].copy()}
     both = cut.choose(stages, half, y, alone(300), seed=0)
     assert [stage.name for stage in both.stages] == ["good", "embedding"]
+
+
+def test_of_cuts_that_are_as_good_the_cheapest_is_taken() -> None:
+    x, y = blobs(3, 90, 12)
+    stages = [Stage("early", "early", "maps", 0, 0.3), Stage("late", "late", "maps", 0, 0.6), LAST]
+    vectors = {stage.output: x for stage in stages}
+    found = cut.choose(stages, vectors, y, alone(90), seed=0)
+    assert [stage.name for stage in found.stages] == ["early"]
