@@ -17,7 +17,7 @@ from catalog.well_known import CALLED, WELL_KNOWN
 from catalog.words import compact, tokens, words
 
 # Raise it when the fields below or what goes into them change.
-INDEX_VERSION = 7
+INDEX_VERSION = 6
 FACETS = ("task", "framework", "source", "license")
 _KEYWORDS = (*FACETS, "kind", "modality", "dataset", "language", "commercial", "shape")
 # Fields of numbers, and the uid; figures of any other metric are in columns of their own.
@@ -104,7 +104,6 @@ def document(record: ModelRecord) -> tantivy.Document:
     for field, number in {**counts, "gmacs": record.gmacs}.items():
         if field in STEPPED and number is not None:
             document.add_text("step", f"{field} {step(number)}")
-    document.add_text("step", f"prior {prior(record)}")  # few values: each is a step
     _add_figures(document, record)
     document.add_bytes("record", encode(record))
     return document

@@ -17,8 +17,6 @@ from catalog.query import Direction, Range
 from catalog.reader import Reader, Wording, all_of, any_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from catalog.record import ModelRecord
 
 
@@ -52,9 +50,10 @@ def by_likeness(
         for either in more
     ]
     scored += [(Occur.Should, boost) for boost in found.boosts]
-    first = reader.searcher.search(
-        Query.boolean_query(scored), limit + offset, count=False, weight_by_field="prior"
+    first: Any = reader.searcher.search(  # the stub has no `count`
+        Query.boolean_query(scored), limit + offset, weight_by_field="prior"
     )
+    total = int(first.count)
     tied: dict[float, list[list[tantivy.DocAddress]]] = defaultdict(list)
     for score, run in groupby(first.hits, key=itemgetter(0)):
         tied[round(score, 4)].append([address for _, address in run])  # the engine has 32 bits
@@ -65,8 +64,12 @@ def by_likeness(
         value = worth + sum(
             max((n.worth for n in either if n in has), default=0) for either in more
         )
-        for prior, alike in _best_known(reader, Query.boolean_query(same), limit + offset):
-            tied[round(value * log2(2 + prior), 4)].append(alike)
+        known: Any = reader.searcher.search(
+            Query.boolean_query(same), limit + offset, order_by_field="prior"
+        )
+        total += int(known.count)
+        for prior, run in groupby(known.hits, key=itemgetter(0)):
+            tied[round(value * log2(2 + prior), 4)].append([address for _, address in run])
     page: list[ModelRecord] = []
     for score in sorted(tied, reverse=True):
         here = sum(map(len, tied[score]))
@@ -76,20 +79,7 @@ def by_likeness(
         if len(page) == limit:
             break
         offset = max(offset - here, 0)
-    return reader.count(query), page
-
-
-def _best_known(
-    reader: Reader, query: Query, wanted: int
-) -> Iterator[tuple[int, list[tantivy.DocAddress]]]:
-    """Where so many are that a query finds, by how well known they are: the best known first."""
-    for prior in sorted(reader.steps("prior"), reverse=True):
-        known = all_of([query, reader.on_steps("prior", [prior])])
-        found = reader.searcher.search(known, wanted, count=False, order_by_field="prior").hits
-        yield prior, [address for _, address in found]
-        wanted -= len(found)
-        if not wanted:
-            return
+    return total, page
 
 
 def _worth(query: Query, worth: float) -> Query:
