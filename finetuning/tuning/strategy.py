@@ -95,9 +95,12 @@ def _task(work: Work, probe: Probe) -> Task:
     stage, train = _stage(probe), work.train
     rows = probe.features.of(probe.framing.name, stage.output, train.examples)
 
+    strengths = {tried.method: tried.strength for tried in probe.evidence.tried}
+
     def fit(x: NDArray[np.float32], y: NDArray[np.int64]) -> LinearHead:
-        # Shrinkage needs no strength: nothing is to be chosen where there are few rows.
-        return heads.fit(x, y, method=heads.LDA)
+        # Not LDA: from scores that are too sure of themselves there is no way on.
+        strength = strengths.get(heads.LOGISTIC)
+        return heads.fit(x, y, method=heads.LOGISTIC, strength=strength)
 
     device = torch.device("cuda" if _on_gpu(work) else "cpu")
     photos = Photos([_reader(e) for e in train.examples], preprocess, size, work.seed)

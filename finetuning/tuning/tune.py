@@ -151,7 +151,7 @@ def _learner(task: Task, division: Division, fitted: LinearHead) -> Learner:
     scale[scale <= 1e-6 * scale.max()] = max(float(scale.max()), 1e-12)
     arrays = (fitted.weight, fitted.bias, mean, scale)
     head = Head(task.pool, *(torch.from_numpy(array).float() for array in arrays))
-    return Learner(division.upper, head).to(task.device)
+    return Learner(division.upper, head).to(task.device).to(memory_format=torch.channels_last)
 
 
 def _views(task: Task, division: Division, photos: Photos, views: int, seed: int) -> Views:

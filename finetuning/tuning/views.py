@@ -111,13 +111,13 @@ class Kept:
     ) -> None:
         self.count = len(photos)
         self._seed, self._device = seed, device
-        lower.to(device)
+        lower.to(device).to(memory_format=torch.channels_last)
         rows: list[torch.Tensor] = []
         for view in range(views):
             for start in range(0, self.count, _BATCH):
                 numbers = range(start, min(start + _BATCH, self.count))
                 with torch.inference_mode():
-                    (said,) = lower(photos.batch(numbers, view).to(device))
+                    (said,) = lower(_fast(photos.batch(numbers, view).to(device)))
                 rows.append(_halved(said.cpu()))
                 progress(view * self.count + numbers.stop, views * self.count)
         kind = torch.float16 if all(row.dtype == torch.float16 for row in rows) else torch.float32
@@ -132,7 +132,7 @@ class Kept:
                 len(self._rows), size=len(pictures)
             )
         rows = self._rows[torch.from_numpy(views), torch.from_numpy(pictures)]
-        return (rows.to(self._device, torch.float32),)
+        return (_fast(rows.to(self._device, torch.float32)),)
 
 
 class Live:
@@ -145,7 +145,12 @@ class Live:
     def batch(self, pictures: NDArray[np.int64], step: int) -> tuple[torch.Tensor, ...]:
         """See `Kept`."""
         given = self._photos.batch([int(n) for n in pictures], 0 if step < 0 else step + 1)
-        return (given.to(self._device),)
+        return (_fast(given.to(self._device)),)
+
+
+def _fast(maps: torch.Tensor) -> torch.Tensor:
+    """Maps in the order of memory in which convolutions are twice as fast on a CPU."""
+    return maps.contiguous(memory_format=torch.channels_last) if maps.ndim == 4 else maps
 
 
 def _halved(said: torch.Tensor) -> torch.Tensor:

@@ -163,7 +163,7 @@ def test_the_bare_network_takes_any_size(converted, tmp_path):
     assert logits.shape == (3, len(LABELS), 77, 130)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_the_photos_new_size_is_torchvisions_to_the_pixel():
     class Resizes(torch.nn.Module):
         def forward(self, image):
