@@ -20,6 +20,7 @@ from converters.session import Device
 from finetuning.calibration import Abstention, Calibration, Labels
 from finetuning.cut import Tried
 from finetuning.data.dataset import Example, Skipped
+from finetuning.data.findings import Finding
 from finetuning.heads import HeadTried, fit
 from finetuning.tuning.evidence import Evidence
 
@@ -127,6 +128,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     features_extracted: Mapping[str, int]  # the others came from the cache
     split: SplitFiles
     skipped: tuple[Skipped, ...]
+    findings: tuple[Finding, ...]  # what `tlhub data check` says of the data
 
 
 def accuracy(predicted: Labels, true: Labels) -> float:

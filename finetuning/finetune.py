@@ -35,14 +35,16 @@ from converters.session import Device
 from finetuning import baselines, card, evaluation, graph, probe, report
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Dataset, printable
-from finetuning.data.reading import read
+from finetuning.data.options import Options
+from finetuning.data.preparing import prepare
 from finetuning.data.splits import Split, split
+from finetuning.data.splits import write as write_split
 from finetuning.evaluation import Metrics, SplitFiles, accuracy
 from finetuning.features import Features, extract
 from finetuning.probe import Part, Probe, Work
 from finetuning.tuning import strategy
 
-METRICS, HEAD = "metrics.json", "head.safetensors"
+METRICS, HEAD, SPLIT = "metrics.json", "head.safetensors", "split.csv"
 TASKS = {"image": "image-classification", "text": "text-classification"}
 
 Progress = Callable[[str], None]
@@ -53,6 +55,7 @@ def finetune(
     data: Path,
     out: Path,
     *,
+    options: Options | None = None,
     seed: int = 0,
     test_fraction: float = 0.25,
     cut: bool = True,
@@ -66,8 +69,8 @@ def finetune(
 ) -> ModelFolder:
     """The run folder at ``out``: ``model`` with a new head for the classes of ``data``.
 
-    ``data`` is what `finetuning.data.reading` reads, ``cache`` where features are kept between
-    runs, ``command`` what the user typed, for the record. After a failure, kill -9
+    ``data`` is what `finetuning.data.reading` reads as ``options`` say, ``cache`` where features
+    are kept between runs, ``command`` what the user typed, for the record. After a failure, kill -9
     included, ``out`` is what it was before. On one machine and device the same data and seed give
     the same weights, where time does not end the training.
 
@@ -88,7 +91,11 @@ def finetune(
         uid = printable(f"run/{out.resolve().name}")
 
         with clock("reading", f"reading {data}"):
-            dataset = _of_classes(read(data), model)
+            size = model.manifest.record.input_size
+            dataset, findings = prepare(
+                data, options, input_size=size[-1] if size else None, progress=progress
+            )
+            dataset = _of_classes(dataset, model)
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
             plain = _plain_features(dataset, cache, progress)
             dataset = dataset.without(plain.unreadable)
@@ -165,7 +172,9 @@ def finetune(
             features_extracted={**plain.extracted, **found.features.extracted},
             split=_split_files(dataset, sides, test_fraction),
             skipped=dataset.skipped,
+            findings=findings.items,
         )
+        write_split(folder / SPLIT, dataset, sides)
         manifest = _manifest(record, dataset, metrics, parity, _layers(model, tuned))
         progress("writing the report")
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(metrics)) + b"\n")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from converters.folder import Layer, ModelFolder
     from converters.runtime import OnnxModel
     from converters.session import Device
+    from finetuning.data.options import Options
     from tlhub.pulling import Format
 
 _WEIGHTS = ("safetensors", "pytorch", "onnx", "keras", "skops")  # in the order we prefer them
@@ -268,6 +269,7 @@ def finetune(
     data: str | Path,
     out: str | Path,
     *,
+    options: Options | None = None,
     seed: int = 0,
     test_fraction: float = 0.25,
     unfreeze: str = "auto",
@@ -280,8 +282,9 @@ def finetune(
 ) -> ModelFolder:
     """A run folder at ``out``: ``model`` with a new head for the labelled images in ``data``.
 
-    ``data`` has one folder a class; ``test_fraction`` of it is held out unless it has its own
-    `test` folder. Metrics are in the manifest's ``run`` and in `metrics.json`.
+    ``data`` has one folder a class, or is a table or an archive, as ``options`` say;
+    ``test_fraction`` of it is held out unless it has its own `test` folder. Metrics are in
+    the manifest's ``run`` and in `metrics.json`.
 
     Raises:
         DataError: the data cannot be used as they are.
@@ -298,6 +301,7 @@ def finetune(
         converted(str(model), settings, progress),
         Path(data),
         Path(out),
+        options=options,
         seed=seed,
         test_fraction=test_fraction,
         unfreeze=unfreeze,

@@ -54,7 +54,7 @@ def test_a_run_folder_is_whole_and_predict_says_what_the_report_says(
     ModelFolder.open(folder.path).verify()
     assert set(folder.manifest.files) == {
         *("model.onnx", "labels.txt", "model.safetensors", "head.safetensors"),
-        *("metrics.json", "report.html", "README.md"),
+        *("metrics.json", "report.html", "README.md", "split.csv"),
     }
     onnx.checker.check_model(onnx.load(str(folder.onnx)), full_check=True)
     metrics = metrics_of(folder)

@@ -44,6 +44,11 @@ def finetune(
             "all above a LAYER.",
         ),
     ] = "auto",
+    image_column: options.ImageColumn = None,
+    text_column: options.TextColumn = None,
+    label_column: options.LabelColumns = None,
+    group_column: options.GroupColumn = None,
+    split: options.SplitFile = None,
     device: options.Device = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the run folder if it exists.")
@@ -56,15 +61,19 @@ def finetune(
     """Put a new head on a pretrained model for your own labelled images, and measure it."""
     import sys
 
+    from finetuning.data.options import Options
     from tlhub import api
     from tlhub.settings import Settings
 
+    labels = tuple(label_column or ())
+    chosen = Options(image_column, text_column, labels, group_column, split=split)
     settings = Settings.load(offline=offline or None)
     with output.progress(progress, quiet=quiet) as report:
         run = api.finetune(
             model,
             data,
             out,
+            options=chosen,
             seed=seed,
             test_fraction=test_fraction,
             budget=budget,
