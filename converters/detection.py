@@ -18,6 +18,7 @@ import torch.onnx.operators
 from numpy.typing import NDArray
 
 from converters.backbone import Given, Network
+from converters.image_front import put_in_front
 from converters.interface import (
     BOXES,
     IMAGE,
@@ -162,7 +163,6 @@ class DetectionFront:
         """Put the way from bytes to the network's tensor in front."""
         from onnx import TensorProto, helper, numpy_helper
 
-        graph = model.graph
         white = numpy_helper.from_array(np.array(255, np.float32), "preprocess/white")
         steps = (("Transpose", [IMAGE], "chw"), ("Cast", ["preprocess/chw"], "float"))
         nodes = [
@@ -176,14 +176,7 @@ class DetectionFront:
                 "Div", ["preprocess/float", white.name], [PIXEL_VALUES], name="preprocess/Div_unit"
             )
         )
-        network = list(graph.node)
-        del graph.node[:]
-        graph.node.extend([*nodes, *network])
-        graph.initializer.append(white)
-        graph.value_info.append(graph.input[0])
-        del graph.input[:]
-        shape: list[str | int | None] = [1, "height", "width", 3]
-        graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape))
+        put_in_front(model.graph, nodes, [white], batch=1)
 
     def description(self) -> dict[str, Any]:
         """What the graph does to a photo, and what it gives."""

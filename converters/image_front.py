@@ -84,21 +84,10 @@ class ImageFront:
 
     def attach(self, model: onnx.ModelProto) -> None:
         """Put the preprocessing in front of the network."""
-        from onnx import TensorProto, helper
-
-        graph = model.graph
         nodes, constants = preprocess.onnx_nodes(
             self.preprocess, self.size, source=IMAGE, target=PIXEL_VALUES
         )
-        network = list(graph.node)
-        del graph.node[:]
-        graph.node.extend([*nodes, *network])
-        graph.initializer.extend(constants)
-        [pixel_values] = graph.input
-        graph.value_info.append(pixel_values)
-        del graph.input[:]
-        shape: list[str | int | None] = ["batch", "height", "width", 3]
-        graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape))
+        put_in_front(model.graph, nodes, constants)
 
     def description(self) -> dict[str, Any]:
         """What the graph does to a photo."""
@@ -112,3 +101,23 @@ def views_of(photos: Iterable[Photo]) -> list[Photo]:
         for photo in photos
         for view in (photo, photo[:, :201], photo[150:211, 200:297])
     ]
+
+
+def put_in_front(
+    graph: onnx.GraphProto,
+    nodes: Iterable[onnx.NodeProto],
+    constants: Iterable[onnx.TensorProto],
+    batch: str | int = "batch",
+) -> None:
+    """Have a graph take photos: ``nodes`` make its one input, ``pixel_values``, of ``image``."""
+    from onnx import TensorProto, helper
+
+    network = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *network])
+    graph.initializer.extend(constants)
+    [pixel_values] = graph.input
+    graph.value_info.append(pixel_values)
+    del graph.input[:]
+    shape: list[str | int | None] = [batch, "height", "width", 3]
+    graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape))

@@ -20,6 +20,7 @@ from catalog.errors import ConversionError
 from catalog.record import ModelRecord, Preprocess
 from converters import preprocess
 from converters.backbone import Given, Network
+from converters.image_front import put_in_front
 from converters.interface import BATCH_SIZES, CLASS_MAP, IMAGE, LOGITS, PIXEL_VALUES
 
 if TYPE_CHECKING:
@@ -117,16 +118,12 @@ class SegmentationFront:
             target=PIXEL_VALUES,
             crop=False,
         )
+        put_in_front(graph, nodes, constants)
         behind, more = _class_map_nodes()
-        network = list(graph.node)
-        del graph.node[:]
-        graph.node.extend([*nodes, *network, *behind])
-        graph.initializer.extend([*constants, *more])
-        graph.value_info.append(graph.input[0])
-        del graph.input[:]
-        photo: list[str | int | None] = ["batch", "height", "width", 3]
-        graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, photo))
-        graph.output.append(helper.make_tensor_value_info(CLASS_MAP, TensorProto.UINT8, photo[:3]))
+        graph.node.extend(behind)
+        graph.initializer.extend(more)
+        photo: list[str | int | None] = ["batch", "height", "width"]
+        graph.output.append(helper.make_tensor_value_info(CLASS_MAP, TensorProto.UINT8, photo))
 
     def description(self) -> dict[str, Any]:
         """What the graph does to a photo, and what it gives."""

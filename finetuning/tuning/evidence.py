@@ -28,3 +28,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
     said: str  # the outcome in one sentence
     losses: tuple[float, ...] = ()  # of the steps of the training that was kept
+
+
+def untried(said: str) -> Evidence:
+    """Nothing was tried, for a reason."""
+    return Evidence(head_accuracy=None, head_loss=None, attempts=(), said=said)

@@ -27,7 +27,7 @@ from finetuning.framing import tuned_framing
 from finetuning.heads import LinearHead
 from finetuning.probe import Probe, Work
 from finetuning.stages import Stage
-from finetuning.tuning.evidence import Evidence
+from finetuning.tuning.evidence import Evidence, untried
 from finetuning.tuning.planning import Pool, Task
 from finetuning.tuning.tune import Tuned, tune
 from finetuning.tuning.views import Photos
@@ -42,8 +42,8 @@ def improve(
 ) -> tuple[Probe, Evidence]:
     """The probe, or a candidate in its place whose network was trained; and what was tried.
 
-    ``unfreeze`` is as `finetuning.tuning.tune.tune` takes it. Without ``seconds`` it takes as long
-    as the number of examples is worth.
+    ``unfreeze`` is ``none``, or as `finetuning.tuning.tune.tune` takes it. Without
+    ``seconds`` it takes as long as the number of examples is worth.
 
     Raises:
         UsageError: there is no such layer to train from.
@@ -58,9 +58,9 @@ def improve(
     except ConversionError as error:
         if unfreeze != "auto":
             raise
-        return probe, _kept(f"the network cannot be trained: {error.message}")
+        return probe, untried(f"the network cannot be trained: {error.message}")
     if task is None:
-        return probe, _kept("the head alone was asked for")
+        return probe, untried("the head alone was asked for")
     checkpoint = work.cache / "training" / f"{_key(work, probe, unfreeze)}.pt"
     tuned, evidence = tune(
         task,
@@ -181,7 +181,3 @@ def _key(work: Work, probe: Probe, unfreeze: str) -> str:
     base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
     parts = [*base, *examples, probe.framing.name, _stage(probe).name, unfreeze, str(work.seed)]
     return key_of("training", torch.__version__, str(torch.get_num_threads()), *parts)
-
-
-def _kept(said: str) -> Evidence:
-    return Evidence(head_accuracy=None, head_loss=None, attempts=(), said=said)

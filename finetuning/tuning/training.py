@@ -104,6 +104,10 @@ class Learner(torch.nn.Module):
         scores: torch.Tensor = self.head(*self.upper(*tensors))
         return scores
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of all parameters, by name."""
+        return {name: value.detach().clone() for name, value in self.named_parameters()}
+
 
 class NotANumberError(TlhubError):
     """Training went astray, at every rate that was tried."""
@@ -122,7 +126,7 @@ class _State:
 
     def kept(self) -> dict[str, Any]:
         return {
-            "learner": {k: v.detach().clone() for k, v in self.learner.named_parameters()},
+            "learner": self.learner.weights(),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "average": {k: v.clone() for k, v in self.average.items()},
             "step": self.step,
@@ -165,7 +169,7 @@ def train(
     state = _State(
         learner,
         torch.optim.AdamW(_groups(learner, recipe), betas=(0.9, 0.99)),
-        {k: v.detach().clone() for k, v in learner.named_parameters()},
+        learner.weights(),
     )
     loss_of = _objective(objective, recipe)
     _resume(state, checkpoint)

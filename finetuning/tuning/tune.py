@@ -25,7 +25,7 @@ from torch.nn import functional
 from converters.backbone import TorchBackbone
 from finetuning.heads import LinearHead
 from finetuning.tuning.division import Division, Traced
-from finetuning.tuning.evidence import Attempt, Evidence
+from finetuning.tuning.evidence import Attempt, Evidence, untried
 from finetuning.tuning.planning import PROBED, Plan, Task, plan_for, ways
 from finetuning.tuning.training import Head, Learner, NotANumberError, Views, scores, train
 from finetuning.tuning.views import Kept, Live, Photos
@@ -59,7 +59,7 @@ def tune(
 ) -> tuple[Tuned | None, Evidence]:
     """The backbone trained as far as it helps, or None; and what was tried.
 
-    ``unfreeze`` is ``auto``, ``none``, ``all`` or a layer, above which all is trained; a way that
+    ``unfreeze`` is ``auto``, ``all`` or a layer, above which all is trained; a way that
     is named is kept in any case. ``seconds`` bound all of it, more or less.
 
     Raises:
@@ -69,10 +69,8 @@ def tune(
     """
     began = time.monotonic()
     counts = np.bincount(task.labels, minlength=task.classes)
-    if unfreeze == "none":
-        return None, _nothing("the head alone was asked for")
     if unfreeze == "auto" and counts.min() < FEWEST:
-        return None, _nothing(
+        return None, untried(
             f"training through the network was not tried: it seldom pays with fewer than {FEWEST} "
             f"examples a class, and the smallest has {counts.min()} (--unfreeze all tries it)"
         )
@@ -184,7 +182,7 @@ def _attempt(
     began = time.monotonic()
     division = traced.divide(boundary, [task.layer])
     learner = _learner(task, division, judge.head)
-    before = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    before = learner.weights()
     learn = _views(task, division, _part(task.photos, judge.learn), plan.views, seed)
     held = _views(task, division, _part(task.photos, judge.held), min(plan.views, 1), seed)
     targets = torch.from_numpy(task.labels[judge.learn])
@@ -195,7 +193,7 @@ def _attempt(
     except NotANumberError as error:
         _log.warning("%s", error.message)
         return None
-    after = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    after = learner.weights()
     wanted = torch.from_numpy(task.labels[judge.held])
     best: _Outcome | None = None
     for between in _BETWEEN:
@@ -267,7 +265,7 @@ def _decide(
     progress(f"training {where} on all {len(task.labels)} training examples")
     division = traced.divide(best.boundary, [task.layer])
     learner = _learner(task, division, task.fit(task.features, task.labels))
-    before = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    before = learner.weights()
     plan = plan_for(task, best.boundary, len(task.labels), math.inf, named=True)
     if plan is None:
         raise AssertionError("any time is enough")
@@ -283,7 +281,7 @@ def _decide(
         checkpoint=checkpoint,
         progress=_said(progress),
     )
-    after = {k: v.detach().clone() for k, v in learner.named_parameters()}
+    after = learner.weights()
     _between(learner, before, after, best.between)
     weight, bias = (t.cpu().numpy() for t in learner.head.folded())
     task.backbone.module.cpu()
@@ -298,10 +296,6 @@ def _decide(
         losses=tuple(round(loss, 5) for loss in losses),
     )
     return Tuned(task.backbone, weight, bias, chosen.said, task.labels[judge.held]), evidence
-
-
-def _nothing(said: str) -> Evidence:
-    return Evidence(head_accuracy=None, head_loss=None, attempts=(), said=said)
 
 
 def _said(progress: Callable[[str], None]) -> Callable[[int, int, float], None]:

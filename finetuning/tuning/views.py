@@ -107,7 +107,6 @@ class Kept:
         *,
         seed: int,
         device: torch.device,
-        progress: Callable[[int, int], None] = lambda _done, _of: None,
     ) -> None:
         self.count = len(photos)
         self._seed, self._device = seed, device
@@ -119,7 +118,6 @@ class Kept:
                 with torch.inference_mode():
                     (said,) = lower(_fast(photos.batch(numbers, view).to(device)))
                 rows.append(_halved(said.cpu()))
-                progress(view * self.count + numbers.stop, views * self.count)
         kind = torch.float16 if all(row.dtype == torch.float16 for row in rows) else torch.float32
         joined = torch.cat([row.to(kind) for row in rows])
         self._rows = joined.reshape(views, self.count, *joined.shape[1:])
