@@ -28,6 +28,8 @@ LAST_STEP = 64 * 8
 _LEAST = frozenset(["test", "quantized"])  # tags of weights that few mean
 _WRITES = frozenset(["text-generation", "image-text-to-text"])
 _TAUGHT = frozenset(["chat", "instruct"])  # to answer, and not merely to go on
+# What names say of the kind of weights in other words.
+INFERRED = frozenset(["chat", *SAID_BY_NAME.values()])
 _PIECES = ("-decoder", "-encoder")
 _SMALL = 25e6  # parameters: what runs on a phone without haste
 _MANY = 5  # languages

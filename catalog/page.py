@@ -31,9 +31,9 @@ class _Hit(NamedTuple):
 
 
 def by_likeness(
-    reader: Reader, query: Query, found: Wording, limit: int, offset: int
+    reader: Reader, conditions: list[Query], found: Wording, limit: int, offset: int
 ) -> tuple[int, list[ModelRecord]]:
-    """How many a query finds, and of the best matches those from ``offset`` on.
+    """How many match all ``conditions``, and of the best matches those from ``offset`` on.
 
     A match is worth 1 for each task and word, and more where a word is in the name, all times how
     well known the weights are. One by one only those are scored that have something rare to them;
@@ -43,7 +43,10 @@ def by_likeness(
     more = [*(word.named for word in found.words), *((meant,) for meant in found.meant)]
     each = [named for either in more for named in either]
     broad = sorted((n for n in each if n.records > _BROAD), key=lambda n: -n.records)[:_SPLITS]
-    rare = any_of([*(named.query for named in each if named not in broad), *found.boosts])
+    few = [*(named.query for named in each if named not in broad), *found.boosts]
+    rare = any_of(few)
+    certain = [word.found for word in found.words if all(one in word.sure for one in few)]
+    query = all_of([one for one in conditions if one not in certain])
     scored = [(Occur.Must, _worth(query, worth)), (Occur.Must, _worth(rare, 0.0))]
     scored += [
         (Occur.Should, Query.disjunction_max_query([_worth(n.query, n.worth) for n in either]))
@@ -59,8 +62,10 @@ def by_likeness(
         tied[round(score, 4)].append([address for _, address in run])  # the engine has 32 bits
     for there in product((True, False), repeat=len(broad)):
         has = list(compress(broad, there))
-        same = [(Occur.Must, query), (Occur.MustNot, rare)]
+        certain = [word.found for word in found.words if any(n.query in word.sure for n in has)]
+        same = [(Occur.Must, one) for one in conditions if one not in certain]
         same += [(Occur.Must if n in has else Occur.MustNot, n.query) for n in broad]
+        same.append((Occur.MustNot, rare))
         value = worth + sum(
             max((n.worth for n in either if n in has), default=0) for either in more
         )

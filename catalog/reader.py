@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import tantivy
 from tantivy import FieldType, Occur, Query
 
-from catalog.document import COLUMNS, LAST_STEP, STEPPED, column, step, words_of
+from catalog.document import COLUMNS, INFERRED, LAST_STEP, STEPPED, column, step, words_of
 from catalog.languages import LANGUAGES
 from catalog.phrases import IMAGES, LONGEST_PHRASE, PHRASED, TASK_PHRASES
 from catalog.query import Range
@@ -19,6 +19,7 @@ from catalog.tasks import TASKS
 from catalog.words import compact, parts, words
 
 _CANDIDATES = 50
+_FEW = 16  # words
 _MOST_VALUES = 60_000  # the engine refuses more than 65,000
 _UNSIGNED = {"params", "size", "side", "prior"}
 _LARGEST = 2**63  # more than any count
@@ -35,10 +36,15 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True)
 class Word:
-    """A word as queries: what it is found in, and where it says more about what is meant."""
+    """A word as queries: what it is found in, and where it says more about what is meant.
+
+    What ``sure`` has of queries, of `named` and of `Wording.boosts`, matches nothing that ``found``
+    does not.
+    """
 
     found: Query
     named: tuple[Named, ...]
+    sure: tuple[Query, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -205,9 +211,12 @@ class Reader:
             if not self._known(word):
                 ignored.append(word)
             else:
-                found.append(self._as_written(word))
+                exactly = self._exactly(word, 3.0)
+                written = self._as_written(word)
+                sure = [exactly, *boosts] if compact(text) == word else [exactly]
+                found.append(replace(written, sure=(*written.sure, *sure)))
                 kept.append(word)
-                boosts.append(self._exactly(word, 3.0))
+                boosts.append(exactly)
         if ignored and not tasks and all(len(word) == 1 for word in kept):
             ignored, found = [*ignored, *kept], []  # what is left says nothing: chest x-ray
         return Wording(
@@ -289,16 +298,16 @@ class Reader:
         if word in LANGUAGES:
             forms[LANGUAGES[word]] = 1.0
         short = len(word) < 3  # too short to be the start of words that are meant by it
-        found, named = [], []
+        found, named, sure = [], [], []
         for form, weight in forms.items():
             pieces = parts(form)
             # Where it is found is what counts: how rare a word is, or how long the name around it,
             # says little about which weights are meant.
-            named += [
-                self._named(field, form, 2.0 * weight)
-                for field in ("kind", "name")
-                if self.has(field, form)
-            ]
+            for field in ("kind", "name"):
+                if self.has(field, form):
+                    named.append(self._named(field, form, 2.0 * weight))
+                    if field == "name" or form not in INFERRED:
+                        sure.append(named[-1].query)
             if len(pieces) > 1:
                 apart = [self._phrase(field, pieces, 1) for field in ("name", "text")]
                 named.append(Named(apart[0], 0.5 * weight))
@@ -306,8 +315,15 @@ class Reader:
             if self.has("word", form) and (short or not form.startswith(word)):
                 found.append(self.term("word", form))
         if not short:
-            found.append(Query.fuzzy_term_query(self._schema, "word", word, 0, prefix=True))
-        return Word(any_of(found), tuple(named))
+            found += self._starting(word)
+        return Word(any_of(found), tuple(named), tuple(sure))
+
+    def _starting(self, start: str) -> list[Query]:
+        """Queries for the words that start so: if they are few one each, which can skip."""
+        begun = self.searcher.terms_with_prefix("word", start, limit=_FEW + 1)
+        if len(begun) > _FEW:
+            return [Query.fuzzy_term_query(self._schema, "word", start, 0, prefix=True)]
+        return [self.term("word", word) for word, _ in begun]
 
     def _named(self, field: str, value: str, worth: float) -> Named:
         return Named(self.term(field, value), worth, self.searcher.doc_freq(field, value))
@@ -356,7 +372,9 @@ def _task_phrase(rest: list[str]) -> tuple[int, tuple[str, ...]]:
 
 
 def any_of(queries: list[Query]) -> Query:
-    """A query that matches what any of these matches."""
+    """A query that matches what any of these matches: nothing, if there are none."""
+    if not queries:
+        return Query.empty_query()
     if len(queries) == 1:
         return queries[0]
     return Query.boolean_query([(Occur.Should, query) for query in queries])

@@ -213,12 +213,11 @@ class Catalog:
         must = [self._reader.terms(name, values) for name, values in request.terms]
         must += [self._reader.between(name, interval) for name, interval in request.ranges]
         must += found.tasks
-        query = self._reader.everything
-        if must or found.words:
-            query = all_of([*must, *_some(found.words, len(found.words))])
+        conditions = [*must, *_some(found.words, len(found.words))]
         if ignored and not found.words and not found.tasks:
-            query = Query.empty_query()
-        total, items = self._page(query, found, request, limit, offset)
+            conditions = [Query.empty_query()]
+        query = all_of(conditions) if conditions else self._reader.everything
+        total, items = self._page(query, conditions, found, request, limit, offset)
         notes = self._notes(request)
         notes += tuple(
             f"no model has {typed!r}: shown is {read!r}" for typed, read in found.respelt
@@ -227,8 +226,9 @@ class Catalog:
             notes += (f"only the first {_MAX_WORDS} words are looked for",)
         if not total and len(found.words) + len(found.tasks) > 1:
             together = self._together(found)
-            query = all_of([*must, *_some(found.words, together)])
-            total, items = self._page(query, found, request, limit, offset)
+            conditions = [*must, *_some(found.words, together)]
+            query = all_of(conditions)
+            total, items = self._page(query, conditions, found, request, limit, offset)
             if total and together < len(found.words):
                 notes += (_left_out(together, len(found.words)),)
         return SearchResult(
@@ -240,15 +240,21 @@ class Catalog:
         )
 
     def _page(
-        self, query: Query, found: Wording, request: Request, limit: int, offset: int
+        self,
+        query: Query,
+        conditions: list[Query],
+        found: Wording,
+        request: Request,
+        limit: int,
+        offset: int,
     ) -> tuple[int, list[ModelRecord]]:
-        """How many there are, and those of one page."""
+        """How many match a query, which is all of ``conditions``, and those of one page."""
         if not limit:
             if query is self._reader.everything:
                 return self._reader.searcher.num_docs, []
             return sum(self._combinations(query).values()), []
         if request.order is None and (found.words or found.tasks):
-            return by_likeness(self._reader, query, found, limit, offset)
+            return by_likeness(self._reader, conditions, found, limit, offset)
         # Without words nothing is a better match: the well known come first.
         return by_figure(self._reader, query, request.order or ("prior", "desc"), limit, offset)
 

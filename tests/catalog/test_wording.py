@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from tantivy import Occur, Query
 
 from catalog import snapshot
 from catalog.phrases import IMAGES, PHRASED, TASK_PHRASES
 from catalog.search import Catalog
 from catalog.shown import SHOWN
 from catalog.synonyms import ARTICLES
+from catalog.words import words
+from tests.catalog.test_hits import HITS
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,17 @@ def test_phrases_are_in_words_that_a_query_can_come_to() -> None:
     assert PHRASED.isdisjoint(IMAGES)  # read as `image`
     assert PHRASED.isdisjoint(ARTICLES)  # left out
     assert TASK_PHRASES.keys() == {phrase.lower() for phrase in TASK_PHRASES}
+
+
+def test_what_is_sure_of_a_word_finds_nothing_that_the_word_does_not(catalog: Catalog) -> None:
+    reader = catalog._reader
+    kinds = [kind for kind in reader.values("kind") if words(kind) == [kind]]
+    assert len(kinds) > 40
+    for word in [*kinds, *(text for text, _ in HITS)]:
+        for meant in reader.understand(word).words:
+            for sure in meant.sure:
+                beyond = [(Occur.Must, sure), (Occur.MustNot, meant.found)]
+                assert not reader.count(Query.boolean_query(beyond)), word
 
 
 def test_a_word_that_no_model_has_is_read_as_the_nearest_and_that_is_said(catalog: Catalog) -> None:
