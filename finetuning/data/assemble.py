@@ -49,6 +49,7 @@ class Found:
     skipped: Sequence[Skipped] = ()
     notes: Sequence[str] = ()  # what was guessed
     classes: Sequence[str] = ()  # the names of classes that labels are the numbers of
+    column: str = labels.NUMBER  # the name of the one column of labels
 
 
 def assemble(found: Found, kind: Kind | None) -> Dataset:
@@ -61,7 +62,9 @@ def assemble(found: Found, kind: Kind | None) -> Dataset:
         DataError: fewer than two classes are left, one of them has no example to learn from, or
             most contents cannot be read.
     """
-    understood = labels.resolve([raw.label for raw in found.raws], kind, found.classes)
+    understood = labels.resolve(
+        [raw.label for raw in found.raws], kind, found.classes, found.column
+    )
     skipped = list(found.skipped)
     hashed = _hashed(found, understood, skipped)
     examples = _without_conflicts(hashed, understood.kind, skipped)
@@ -74,6 +77,7 @@ def assemble(found: Found, kind: Kind | None) -> Dataset:
         tuple(examples),
         tuple(skipped),
         notes,
+        understood.numbers,
     )
     return _checked(data, {e.target for e in hashed} if data.kind == "classification" else set())
 

@@ -95,20 +95,26 @@ def _one_slip(a: str, b: str) -> bool:
 
 
 def _numbers(data: Dataset) -> Iterator[Finding]:
-    values = sorted(float(e.target) for e in data.examples if not isinstance(e.target, tuple))
-    if not values:
-        return
+    for place, name in enumerate(data.numbers):
+        targets = [e.target[place] for e in data.examples if isinstance(e.target, tuple)]
+        if targets:
+            yield from _of_one(data, [float(value) for value in targets], name)
+
+
+def _of_one(data: Dataset, numbers: Sequence[float], name: str) -> Iterator[Finding]:
+    values = sorted(numbers)
+    of = f" of {name!r}" if len(data.numbers) > 1 else ""
     if values[0] == values[-1]:
-        yield Finding(
-            "constant", "all numbers are the same", len(values), (str(values[0]),), "nothing", True
-        )
+        text = f"all numbers{of} are the same"
+        yield Finding("constant", text, len(values), (str(values[0]),), "nothing", True)
     quarter = len(values) // 4
     low, high = values[quarter], values[-quarter - 1]
     reach = 10 * (high - low)
     far = [
-        f"{e.name} ({e.target})"
-        for e in data.examples
-        if not isinstance(e.target, tuple) and not low - reach <= e.target <= high + reach
+        f"{e.name} ({number})"
+        for e, number in zip(data.examples, numbers, strict=True)
+        if not low - reach <= number <= high + reach
     ]
     if far and reach:
-        yield Finding.of("outliers", "numbers far from all others", far, "kept: see if they hold")
+        text = f"numbers{of} far from all others"
+        yield Finding.of("outliers", text, far, "kept: see if they hold")

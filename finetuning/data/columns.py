@@ -10,7 +10,7 @@ from pathlib import Path
 from catalog.errors import DataError, UsageError
 from converters.images import SUFFIXES
 from finetuning.data.assemble import Found, Raw
-from finetuning.data.dataset import Part, Skipped, Stored, printable
+from finetuning.data.dataset import Modality, Part, Skipped, Stored, printable
 from finetuning.data.files import Content, suffix
 from finetuning.data.folders import parts_of
 from finetuning.data.labels import Label
@@ -96,7 +96,9 @@ def read(
         )
     classes = table.classes.get(chosen.labels[0], ()) if len(chosen.labels) == 1 else ()
     notes = (*table.notes, *chosen.notes, *finder.notes)
-    return Found(root, "image" if chosen.is_image else "text", raws, skipped, notes, classes)
+    modality: Modality = "image" if chosen.is_image else "text"
+    column = chosen.labels[0]
+    return Found(root, modality, raws, skipped, notes, classes, column)
 
 
 def choose(table: Table, options: Options) -> Columns:

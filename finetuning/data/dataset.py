@@ -17,7 +17,8 @@ _log = logging.getLogger(__name__)
 Kind = Literal["classification", "multi-label", "regression"]
 Modality = Literal["image", "text"]
 Part = Literal["train", "test"]
-Target = int | tuple[int, ...] | float  # by kind: a class, the classes that hold, a number
+# By kind: a class, the classes that hold, numbers.
+Target = int | tuple[int, ...] | tuple[float, ...]
 
 MAX_UNREADABLE = 0.25  # a larger share is a mistake in the data, not an accident
 MAX_FILE_BYTES = 1 << 30  # of an encoded image
@@ -107,6 +108,7 @@ class Dataset:
     examples: tuple[Example, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...] = ()  # what was guessed about them
+    numbers: tuple[str, ...] = ()  # what each number of a target is called; for classes none
 
     def without(self, unreadable: Collection[Skipped]) -> Dataset:
         """The same without the examples that could not be read.
@@ -138,10 +140,9 @@ class Dataset:
 
 
 def classes_of(target: Target) -> tuple[int, ...]:
-    """The classes that a target names; none for a number."""
-    if isinstance(target, tuple):
-        return target
-    return (target,) if isinstance(target, int) else ()
+    """The classes that a target names; none for numbers."""
+    named = target if isinstance(target, tuple) else (target,)
+    return tuple(item for item in named if isinstance(item, int))
 
 
 def printable(text: str) -> str:

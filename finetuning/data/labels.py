@@ -13,6 +13,7 @@ from finetuning.data.dataset import Kind, Target, some
 Label = object  # as a reader finds it: a name, a number, a list of names, {column: value}
 
 _SEPARATORS = ("|", ";", ",")
+NUMBER = "value"  # what a number is called where nothing has a name for it
 _FEW = 20  # different whole numbers, up to which they are classes
 _ON, _OFF = {"1", "1.0", "true", "yes", "x"}, {"", "0", "0.0", "false", "no", "-1"}
 
@@ -25,10 +26,15 @@ class Labels:
     classes: tuple[str, ...]
     targets: tuple[Target | None, ...]
     note: str | None = None  # what was guessed
+    numbers: tuple[str, ...] = ()  # what each number of a target is called
 
 
-def resolve(found: Sequence[Label], kind: Kind | None, names: Sequence[str] = ()) -> Labels:
+def resolve(
+    found: Sequence[Label], kind: Kind | None, names: Sequence[str] = (), column: str = NUMBER
+) -> Labels:
     """What labels mean; ``names`` are those of classes that are given as their numbers.
+
+    ``column`` is what a number is called.
 
     Raises:
         DataError: they cannot be what ``kind`` says, or make no sense.
@@ -36,12 +42,14 @@ def resolve(found: Sequence[Label], kind: Kind | None, names: Sequence[str] = ()
     values = [_plain(value) for value in found]
     blanks = {v for v in found if isinstance(v, str) and v.strip() and v != v.strip()}
     said = f"blanks around labels are taken off: {some(sorted(map(repr, blanks)))}"
-    labels = _resolve(values, kind, names)
+    labels = _resolve(values, kind, names, column)
     notes = [note for note in (labels.note, said if blanks else None) if note]
     return replace(labels, note="; ".join(notes) or None)
 
 
-def _resolve(values: Sequence[Label], kind: Kind | None, names: Sequence[str]) -> Labels:
+def _resolve(
+    values: Sequence[Label], kind: Kind | None, names: Sequence[str], column: str
+) -> Labels:
     if any(isinstance(value, dict) for value in values):
         return _columns([value if isinstance(value, dict) else {} for value in values], kind)
     if names:
@@ -52,7 +60,8 @@ def _resolve(values: Sequence[Label], kind: Kind | None, names: Sequence[str]) -
     present = [value for value in values if value is not None]
     numbers = [_number(value) for value in present] if not names else []
     if kind == "regression" or (kind is None and _measured(numbers)):
-        return _regression(values, guessed=kind is None)
+        rows = [None if value is None else [value] for value in values]
+        return _regression(rows, (column,), guessed=kind is None)
     separator = _separator([str(value) for value in present], sure=kind == "multi-label")
     if kind == "multi-label" or (kind is None and not names and separator):
         lists = [None if value is None else _parts(str(value), separator) for value in values]
@@ -124,16 +133,24 @@ def _measured(numbers: Sequence[float | None]) -> bool:
     return len(known) > _FEW and not counted
 
 
-def _regression(values: Sequence[Label], *, guessed: bool) -> Labels:
-    numbers = [None if value is None else _number(value) for value in values]
-    wrong = [str(v) for v, n in zip(values, numbers, strict=True) if v is not None and n is None]
+def _regression(
+    rows: Sequence[Sequence[Label] | None], columns: tuple[str, ...], *, guessed: bool
+) -> Labels:
+    """Numbers; a row that lacks one of them has no label."""
+    values = [v for row in rows if row is not None for v in row if v is not None]
+    wrong = [str(value) for value in values if _number(value) is None]
     if wrong:
         raise DataError(
             f"{len(wrong)} labels are no numbers: {some(wrong)}",
             hint="mend them, or say --kind classification",
         )
     note = "labels are numbers: a regression (--kind classification makes classes of them)"
-    return Labels("regression", (), tuple(numbers), note if guessed else None)
+    found = [None if row is None else [_number(v) for v in row if v is not None] for row in rows]
+    targets = tuple(
+        None if row is None or len(row) < len(columns) else tuple(n for n in row if n is not None)
+        for row in found
+    )
+    return Labels("regression", (), targets, note if guessed else None, columns)
 
 
 def _classes(values: Sequence[Label], names: Sequence[str]) -> Labels:
@@ -190,17 +207,16 @@ def _several(
 
 
 def _columns(rows: Sequence[Mapping[str, Label]], kind: Kind | None) -> Labels:
-    """Several label columns: each a class that holds or not, or each the name of one."""
+    """Several label columns: each a class that holds or not, the name of one, or a number."""
     rows = [{column: _plain(value) for column, value in row.items()} for row in rows]
     values = {str("" if v is None else v).lower() for row in rows for v in row.values()}
-    if not values <= _ON | _OFF:
-        if all(_number(value) is not None for value in values if value):
-            raise DataError(
-                "several columns of numbers: one number at a time can be learned",
-                hint="name one of them with --label-column",
-            )
-        return _several([[v for v in row.values() if v is not None] for row in rows], kind, ())
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
+    numeric = all(_number(value) is not None for value in values if value)
+    if kind == "regression" or (kind is None and numeric and not values <= _ON | _OFF):
+        numbers = [[row.get(column) for column in columns] for row in rows]
+        return _regression(numbers, columns, guessed=kind is None)
+    if not values <= _ON | _OFF:
+        return _several([[v for v in row.values() if v is not None] for row in rows], kind, ())
     held: list[list[Label] | None] = [
         [column for column, value in row.items() if str(value).lower() in _ON] for row in rows
     ]

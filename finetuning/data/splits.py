@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from catalog.disk import replacing
 from catalog.errors import DataError, UsageError
 from finetuning.data import texts
-from finetuning.data.dataset import Dataset, Example, Part, some
+from finetuning.data.dataset import Dataset, Example, Part, classes_of, some
 from finetuning.data.drawing import drawn
 from finetuning.data.files import read_bytes
 
@@ -141,18 +142,19 @@ def _csv(text: str) -> list[tuple[str, str]]:
 
 
 def _labels(data: Dataset) -> list[tuple[int, ...]]:
-    """What each example is stratified by: its classes, or the bin of its number."""
+    """What each example is stratified by: its classes, or the bin of each of its numbers."""
     if data.kind != "regression":
-        return [_classes(example) or (_NONE,) for example in data.examples]
+        return [classes_of(example.target) or (_NONE,) for example in data.examples]
     values = np.array([example.target for example in data.examples], np.float64)
-    bins = max(1, min(_BINS, len(values) // _IN_A_BIN))
+    found = [n * _BINS + binned(column, _BINS) for n, column in enumerate(values.T)]
+    return [tuple(row) for row in np.stack(found, axis=1).tolist()]
+
+
+def binned(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """The quantile that each of some numbers is in; there are fewer of few numbers."""
+    bins = max(1, min(bins, len(values) // _IN_A_BIN))
     edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1]))
-    return [(int(n),) for n in np.searchsorted(edges, values, side="right")]
-
-
-def _classes(example: Example) -> tuple[int, ...]:
-    target = example.target
-    return target if isinstance(target, tuple) else (int(target),)
+    return np.searchsorted(edges, values, side="right").astype(np.int64)
 
 
 def _units(data: Dataset, labels: Sequence[tuple[int, ...]]) -> list[list[int]]:

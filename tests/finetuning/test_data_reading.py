@@ -246,7 +246,7 @@ def test_what_labels_are_is_seen(
 
 def test_what_labels_are_can_be_said(tmp_path: Path) -> None:
     lines = [["text", "label"], *texts("1", "2", "3", "1")]
-    assert of_table(tmp_path, lines, Options(kind="regression")).examples[2].target == 3.0
+    assert of_table(tmp_path, lines, Options(kind="regression")).examples[2].target == (3.0,)
     lines = [["text", "label"], *texts("0.5", "1.5", "0.5")]
     assert of_table(tmp_path, lines, Options(kind="classification")).classes == ("0.5", "1.5")
     lines = [["text", "label"], *texts("a", "b", "a;b")]
@@ -263,9 +263,20 @@ def test_several_columns_are_several_labels(tmp_path: Path) -> None:
     lines = [["text", "l1", "l2"], ["a text", "x", ""], ["b text", "y", "x"], ["c text", "", ""]]
     data = of_table(tmp_path, lines, Options(labels=("l1", "l2")))
     assert [example.target for example in data.examples] == [(0,), (0, 1), ()]
-    lines = [["text", "l1", "l2"], ["a text", "1.5", "2"], ["b text", "2", "7"]]
-    with pytest.raises(DataError, match="one number at a time"):
-        of_table(tmp_path, lines, Options(labels=("l1", "l2")))
+
+
+def test_several_columns_of_numbers_are_learned_together(tmp_path: Path) -> None:
+    lines = [["text", "l1", "l2"], ["a text", "1.5", "2"], ["b text", "2", "7"], ["c text", "", 1]]
+    data = of_table(tmp_path, lines, Options(labels=("l1", "l2")))
+    assert (data.kind, data.classes, data.numbers) == ("regression", (), ("l1", "l2"))
+    assert [example.target for example in data.examples] == [(1.5, 2.0), (2.0, 7.0)]
+    assert [item.reason for item in data.skipped] == ["has no label"]
+    lines = [["text", "low", "high"], ["a text", "0", "1"], ["b text", "1", "0"]]
+    data = of_table(tmp_path, lines, Options(labels=("low", "high"), kind="regression"))
+    assert data.examples[0].target == (0.0, 1.0)
+    lines[1][1] = "none"
+    with pytest.raises(DataError, match="are no numbers: none"):
+        of_table(tmp_path, lines, Options(labels=("low", "high"), kind="regression"))
 
 
 def test_columns_that_were_guessed_are_said_and_can_be_named(tmp_path: Path) -> None:

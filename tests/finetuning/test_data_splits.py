@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import DataError
-from finetuning.data.dataset import Dataset, Example, Kind, Target
+from finetuning.data.dataset import Dataset, Example, Kind, Target, classes_of
 from finetuning.data.options import Options
 from finetuning.data.reading import read
 from finetuning.data.splits import parts_in, split, write
@@ -34,10 +34,8 @@ def of(targets: list[Target], kind: Kind = "classification", **marks: list[str |
         )
         for n, target in enumerate(targets)
     )
-    labels = [t if isinstance(t, tuple) else (t,) for t in targets] if kind != "regression" else []
-    classes = tuple(
-        f"class {n}" for n in range(max((int(n) for t in labels for n in t), default=-1) + 1)
-    )
+    used = max((n for target in targets for n in classes_of(target)), default=-1) + 1
+    classes = tuple(f"class {n}" for n in range(used))
     return Dataset(Path("data"), kind, "text", classes, examples, ())
 
 
@@ -109,13 +107,24 @@ def test_each_of_several_labels_has_its_share(seed: int) -> None:
 
 def test_numbers_are_held_out_over_their_whole_range() -> None:
     draw = random.Random(0)
-    targets: list[Target] = [draw.lognormvariate(0, 2) for _ in range(200)]
-    test = sorted(float(e.target) for e in held(of(targets, "regression")) if e.target != ())
+    numbers = [draw.lognormvariate(0, 2) for _ in range(200)]
+    test = [e.target for e in held(of([(number,) for number in numbers], "regression"))]
     assert len(test) == 50
-    ranks = [sorted(map(float, targets)).index(value) // 20 for value in test]  # type: ignore[arg-type]
+    ranks = [sorted(numbers).index(target[0]) // 20 for target in test if isinstance(target, tuple)]
     assert set(Counter(ranks).values()) == {5}
-    assert len(held(of([1.0] * 8, "regression"))) == 2
-    assert len(held(of([1.0, 2.0], "regression"))) == 1
+    assert len(held(of([(1.0,)] * 8, "regression"))) == 2
+    assert len(held(of([(1.0,), (2.0,)], "regression"))) == 1
+
+
+def test_several_numbers_are_each_held_out_over_their_range() -> None:
+    draw = random.Random(0)
+    pairs = [(draw.lognormvariate(0, 2), draw.random()) for _ in range(200)]
+    test = [e.target for e in held(of([*pairs], "regression")) if isinstance(e.target, tuple)]
+    for place in (0, 1):
+        values = sorted(pair[place] for pair in pairs)
+        tenths = Counter(values.index(target[place]) // 20 for target in test)
+        assert min(tenths[n] for n in range(10)) >= 4
+    assert len(test) < 75
 
 
 def test_a_thousand_classes_of_two_and_one_of_one() -> None:
