@@ -253,7 +253,7 @@ class TorchBackbone:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.module.eval()
+        self.module.eval().requires_grad_(False)
 
     @property
     def reference(self) -> str:
