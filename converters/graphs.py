@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from catalog.errors import IntegrityError, UnsafeError
 from converters.scan import Finding, Scan
@@ -26,19 +27,22 @@ _BITS = {  # of an element in the raw data, by the number of its type (onnx.prot
 }
 _MOST_FINDINGS = 20
 _MOST_METADATA_BYTES = 16 << 20
+_MOST_FIELDS = 100_000  # of a model, beside those within its graph
+_METADATA_PROPS = 14  # the field of ModelProto (onnx.proto)
+_VARINT, _LENGTHS = 0, {1: 8, 2: None, 5: 4}  # kinds of fields, and how long they are
 _AGAIN = "pull or fine-tune it again"
 
 
 def scan(file: Path) -> Scan:
     """An ONNX graph: its external data, its operators, and tensors that claim what is not there."""
+    noted = _metadata_bytes(file)
+    if noted > _MOST_METADATA_BYTES:
+        return Scan("onnx", (Finding("unsafe", f"has {noted >> 20} MiB of metadata"),))
     try:
         model = _parse(file)
     except IntegrityError as error:
         return Scan("onnx", (Finding("damaged", error.message),))
     found = [*_external(model, file), *_tensors(model), *_operators(model)]
-    noted = sum(len(item.key) + len(item.value) for item in model.metadata_props)
-    if noted > _MOST_METADATA_BYTES:
-        found.append(Finding("unsafe", f"has {noted >> 20} MiB of metadata"))
     if _calls_itself(model):
         found.append(Finding("unsafe", "has functions that call themselves"))
     return Scan("onnx", tuple(dict.fromkeys(found)))
@@ -78,6 +82,36 @@ def locations(file: Path) -> tuple[str, ...]:
     }
     inside = (n for n in names if n and not PurePosixPath(n).is_absolute() and "\0" not in n)
     return tuple(sorted(n for n in inside if ".." not in PurePosixPath(n).parts))
+
+
+def _metadata_bytes(file: Path) -> int:
+    """The bytes of metadata, which are skipped: in a message every field says how long it is."""
+    noted, size = 0, file.stat().st_size
+    with file.open("rb") as stream:
+        for _ in range(_MOST_FIELDS):
+            if stream.tell() >= size:
+                return noted
+            number, kind = divmod(_varint(stream), 8)
+            if kind == _VARINT and number:
+                _varint(stream)
+                continue
+            if kind not in _LENGTHS or not number:
+                return noted  # it is no graph
+            length = _LENGTHS[kind] or _varint(stream)
+            noted += length if number == _METADATA_PROPS else 0
+            stream.seek(length, os.SEEK_CUR)
+    return size  # nothing else has so many
+
+
+def _varint(stream: IO[bytes]) -> int:
+    """A number of protobuf; 0 at the end."""
+    number = 0
+    for shift in range(0, 70, 7):
+        byte = (stream.read(1) or b"\0")[0]
+        number |= (byte & 127) << shift
+        if byte < 128:
+            break
+    return number
 
 
 def _parse(file: Path) -> onnx.ModelProto:

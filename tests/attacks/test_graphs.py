@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +208,26 @@ def test_labels_that_are_no_labels(tmp_path):
         helper.set_model_props(model, {"tlhub.labels": text})
         with pytest.raises(IntegrityError, match="labels that cannot be read"):
             OnnxModel.open(_write(model, tmp_path / "x.onnx"))
+
+
+def test_a_gigabyte_of_metadata_is_refused_unread(tmp_path):
+    file = tmp_path / "noted.onnx"
+    length = 1 << 30
+    field = bytes([14 << 3 | 2])  # metadata_props, of so many bytes
+    while length > 127:
+        field, length = field + bytes([length & 127 | 128]), length >> 7
+    file.write_bytes(field + bytes([length]))
+    os.truncate(file, (1 << 30) + 6)  # a hole: it takes no room
+    tracemalloc.start()
+    [finding] = graphs.scan(file).findings
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    assert (finding.verdict, finding.what) == ("unsafe", "has 1024 MiB of metadata")
+
+
+@pytest.mark.parametrize("field", [b"\x08\x01", b"\x72\x00"])
+def test_a_model_of_a_million_fields_is_not_gone_through(field, tmp_path):
+    file = tmp_path / "fields.onnx"
+    file.write_bytes(field * (9 << 17))
+    [finding] = graphs.scan(file).findings
+    assert finding.verdict == "unsafe"
