@@ -35,9 +35,9 @@ _AGAIN = "pull or fine-tune it again"
 
 def scan(file: Path) -> Scan:
     """An ONNX graph: its external data, its operators, and tensors that claim what is not there."""
-    noted = _metadata_bytes(file)
-    if noted > _MOST_METADATA_BYTES:
-        return Scan("onnx", (Finding("unsafe", f"has {noted >> 20} MiB of metadata"),))
+    bloat = _bloat(file)
+    if bloat is not None:
+        return Scan("onnx", (Finding("unsafe", bloat),))
     try:
         model = _parse(file)
     except IntegrityError as error:
@@ -84,23 +84,26 @@ def locations(file: Path) -> tuple[str, ...]:
     return tuple(sorted(n for n in inside if ".." not in PurePosixPath(n).parts))
 
 
-def _metadata_bytes(file: Path) -> int:
-    """The bytes of metadata, which are skipped: in a message every field says how long it is."""
+def _bloat(file: Path) -> str | None:
+    """What makes it too large to parse; None if nothing does. It is skipped, not read.
+
+    In a message every field says how long it is.
+    """
     noted, size = 0, file.stat().st_size
     with file.open("rb") as stream:
         for _ in range(_MOST_FIELDS):
-            if stream.tell() >= size:
-                return noted
             number, kind = divmod(_varint(stream), 8)
-            if kind == _VARINT and number:
+            if stream.tell() >= size or not number or kind not in (_VARINT, *_LENGTHS):
+                break  # the end, or no graph
+            if kind == _VARINT:
                 _varint(stream)
                 continue
-            if kind not in _LENGTHS or not number:
-                return noted  # it is no graph
             length = _LENGTHS[kind] or _varint(stream)
             noted += length if number == _METADATA_PROPS else 0
             stream.seek(length, os.SEEK_CUR)
-    return size  # nothing else has so many
+        else:
+            return f"has more than {_MOST_FIELDS:,} fields"
+    return f"has {noted >> 20} MiB of metadata" if noted > _MOST_METADATA_BYTES else None
 
 
 def _varint(stream: IO[bytes]) -> int:
