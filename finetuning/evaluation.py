@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +21,7 @@ from finetuning.cut import Tried
 from finetuning.data.dataset import Example, Skipped
 from finetuning.data.findings import Finding
 from finetuning.heads import HeadTried, fit
+from finetuning.scores import Answer, Bin, ClassResult, Measure
 from finetuning.tuning.evidence import Evidence
 
 SCHEMA_VERSION = 2
@@ -43,25 +43,6 @@ _REPEATS = 3
 TOLERANCE = 1e-3
 _DRAWS = 1000  # of the bootstrap
 _PREDICT = 64  # photos between two lines of progress
-
-
-class ClassResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How one class fared on the held-out images; a rate that has no image is absent."""
-
-    label: str
-    n_train: int
-    n_test: int
-    recall: float | None  # of its images, the fraction that was found
-    precision: float | None  # of what was taken for it, the fraction that was it
-
-
-class Mistake(msgspec.Struct, frozen=True, kw_only=True):
-    """A held-out image that was taken for another class."""
-
-    file: str
-    label: str
-    predicted: str
-    score: float  # the probability given to ``predicted``
 
 
 class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +82,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     modality: Literal["image", "text"]
     accuracy: float
     interval: tuple[float, float]  # 95 %
+    measures: Mapping[str, Measure] = {}  # by the keys of `scores.TITLES`
     n_train: int
     n_test: int
     baselines: Mapping[str, float | None]  # by the keys of BASELINES
@@ -109,7 +91,10 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     onnx_agreement: float  # held-out examples on which the file and the fitted head agree
     classes: tuple[ClassResult, ...]
     confusion: tuple[tuple[int, ...], ...]  # a row for each true class, a column for each predicted
-    mistakes: tuple[Mistake, ...]  # the surest first
+    mistakes: tuple[Answer, ...]  # the surest first
+    sure: tuple[Answer, ...] = ()  # told right, the surest of each class
+    reliability: tuple[Bin, ...] = ()
+    reliability_before: tuple[Bin, ...] = ()  # of the same answers, had they not been calibrated
     learning_curve: tuple[CurvePoint, ...]
     framing: str  # how a photo is fitted to the network
     framings: Mapping[str, float]  # tried -> log loss; empty where there is one way
@@ -203,54 +188,6 @@ def gain(right: Right, baselines: Mapping[str, Right], *, seed: int) -> Gain:
     draws = np.random.default_rng(seed).integers(0, len(beside), (_DRAWS, len(beside)))
     low, high = np.quantile(difference[draws].mean(axis=1), [0.025, 0.975])
     return Gain(over=over, value=float(difference.mean()), interval=(float(low), float(high)))
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a fraction (Wilson, 1927)."""
-    z = 1.959964
-    center = (right + z * z / 2) / (total + z * z)
-    half = z / (total + z * z) * math.sqrt(right * (total - right) / total + z * z / 4)
-    return max(0.0, center - half), min(1.0, center + half)
-
-
-def confusion(predicted: Labels, true: Labels, classes: int) -> NDArray[np.int64]:
-    """Counts (classes, classes): a row for each true class, a column for each predicted one."""
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (true, predicted), 1)
-    return counts
-
-
-def by_class(
-    counts: NDArray[np.int64], labels: Sequence[str], train: Labels
-) -> tuple[ClassResult, ...]:
-    """Recall and precision of each class of a confusion matrix."""
-    right, true, taken = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    learned = np.bincount(train, minlength=len(labels))
-    return tuple(
-        ClassResult(
-            label=label,
-            n_train=int(learned[n]),
-            n_test=int(true[n]),
-            recall=float(right[n] / true[n]) if true[n] else None,
-            precision=float(right[n] / taken[n]) if taken[n] else None,
-        )
-        for n, label in enumerate(labels)
-    )
-
-
-def mistakes(
-    files: Sequence[str],
-    probabilities: NDArray[np.float64],
-    true: Labels,
-    labels: Sequence[str],
-) -> tuple[Mistake, ...]:
-    """The images that were taken for another class, the surest mistake first."""
-    sure = [(float(row.max()), n, int(row.argmax())) for n, row in enumerate(probabilities)]
-    return tuple(
-        Mistake(file=files[n], label=labels[true[n]], predicted=labels[said], score=score)
-        for score, n, said in sorted(sure, key=lambda item: -item[0])
-        if said != true[n]
-    )
 
 
 def learning_curve(

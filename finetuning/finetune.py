@@ -32,19 +32,21 @@ from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Layer, Manifest, Mod
 from converters.interface import EMBEDDING, TOKENIZER
 from converters.preprocess import description
 from converters.session import Device
-from finetuning import baselines, card, evaluation, graph, probe, report
+from finetuning import baselines, card, evaluation, graph, probe, report, scores
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Dataset, printable
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
-from finetuning.data.splits import Split, split
+from finetuning.data.splits import SPLIT, Split, split
 from finetuning.data.splits import write as write_split
 from finetuning.evaluation import Metrics, SplitFiles, accuracy
 from finetuning.features import Features, extract
 from finetuning.probe import Part, Probe, Work
+from finetuning.ridge import Floats
+from finetuning.scores import Bin
 from finetuning.tuning import strategy
 
-METRICS, HEAD, SPLIT = "metrics.json", "head.safetensors", "split.csv"
+METRICS, HEAD = "metrics.json", "head.safetensors"
 TASKS = {"image": "image-classification", "text": "text-classification"}
 
 Progress = Callable[[str], None]
@@ -136,14 +138,17 @@ def finetune(
             parity = evaluation.parity(probabilities, found.logits(test.examples))
 
         predicted = probabilities.argmax(axis=1)
-        counts = evaluation.confusion(predicted, truth, len(dataset.classes))
         names = [example.name for example in test.examples]
+        said = scores.of(
+            probabilities, truth, dataset.classes, names, learned=train.labels, seed=seed
+        )
         calibrated, abstains = probe.on_held_out(found, probabilities, truth)
         metrics = Metrics(
             schema_version=evaluation.SCHEMA_VERSION,
             modality=dataset.modality,
             accuracy=accuracy(predicted, truth),
-            interval=evaluation.wilson(int(counts.trace()), len(test.examples)),
+            interval=said.measures["accuracy"].interval or (0.0, 1.0),
+            measures=said.measures,
             n_train=len(train.examples),
             n_test=len(test.examples),
             baselines={name: float(right.mean()) for name, right in beside.items()}
@@ -151,9 +156,12 @@ def finetune(
             baselines_absent=absent,
             gain=evaluation.gain(predicted == truth, beside, seed=seed),
             onnx_agreement=parity.top1_agreement or 0.0,
-            classes=evaluation.by_class(counts, dataset.classes, train.labels),
-            confusion=tuple(tuple(row) for row in counts.tolist()),
-            mistakes=evaluation.mistakes(names, probabilities, truth, dataset.classes),
+            classes=said.classes,
+            confusion=said.confusion,
+            mistakes=said.mistakes,
+            sure=said.sure,
+            reliability=said.reliability,
+            reliability_before=_before(found, probabilities, truth),
             learning_curve=curve,
             framing=found.framing.name,
             framings=found.framings,
@@ -183,6 +191,14 @@ def finetune(
         return manifest
 
     return ModelFolder.create(out, fill, replace=replace)
+
+
+def _before(found: Probe, probabilities: Floats, truth: Labels) -> tuple[Bin, ...]:
+    """How often the same answers were right for their probability before they were calibrated."""
+    if found.calibration is None:
+        return ()
+    by = found.calibration.temperature
+    return scores.reliability(scores.uncalibrated(probabilities, by), truth)
 
 
 class _Clock:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         search,
     )
     from tlhub.checking import check_data
+    from tlhub.evaluating import evaluate
     from tlhub.extracting import features
     from tlhub.settings import Settings
     from tlhub.syncing import sync
@@ -43,6 +44,7 @@ __all__ = [
     "catalog",
     "check_data",
     "convert",
+    "evaluate",
     "features",
     "finetune",
     "layers",
@@ -64,6 +66,7 @@ _HOMES = {
     "catalog": "tlhub.api",
     "check_data": "tlhub.checking",
     "convert": "tlhub.api",
+    "evaluate": "tlhub.evaluating",
     "features": "tlhub.extracting",
     "finetune": "tlhub.api",
     "layers": "tlhub.api",

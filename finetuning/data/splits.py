@@ -29,6 +29,8 @@ from finetuning.data.files import read_bytes
 
 _log = logging.getLogger(__name__)
 
+SPLIT = "split.csv"  # of a run
+
 _BINS = 10  # of numbers
 _IN_A_BIN = 4  # examples at least
 _NONE = -1  # the label of an example of which no label holds

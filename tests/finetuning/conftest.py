@@ -74,16 +74,26 @@ def draw(kind: int, random: np.random.Generator) -> NDArray[np.uint8]:
 Make = Callable[..., Path]
 
 
-@pytest.fixture
-def make_data(tmp_path: Path) -> Make:
-    """Writes an image folder: ``make_data({"a": 4, "b": 4})``, kind of picture by order."""
+@pytest.fixture(scope="session")
+def make_photos() -> Make:
+    """Writes an image folder: ``make_photos({"a": 4, "b": 4}, root)``, kinds by order."""
 
-    def make(classes: dict[str, int], root: Path = tmp_path / "data", seed: int = 0) -> Path:
+    def make(classes: dict[str, int], root: Path, seed: int = 0) -> Path:
         random = np.random.default_rng(seed)
         for kind, (name, count) in enumerate(classes.items()):
             (root / name).mkdir(parents=True, exist_ok=True)
             for n in range(count):
                 Image.fromarray(draw(kind % 3, random)).save(root / name / f"{n}.png")
         return root
+
+    return make
+
+
+@pytest.fixture
+def make_data(make_photos: Make, tmp_path: Path) -> Make:
+    """The same, in a folder of this test unless told."""
+
+    def make(classes: dict[str, int], root: Path = tmp_path / "data", seed: int = 0) -> Path:
+        return make_photos(classes, root, seed)
 
     return make

@@ -24,6 +24,8 @@ COMMANDS = (
     "predict",
     "features",
     "finetune",
+    "evaluate",
+    "runs",
     "lock",
     "bundle",
     "rm",

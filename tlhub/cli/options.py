@@ -90,3 +90,11 @@ Uids = Annotated[
     list[str],
     typer.Argument(metavar="UID...", help="Uids of the catalog.", autocompletion=_complete),
 ]
+Compared = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="UID...",
+        help="Uids of the catalog, or the folders of runs.",
+        autocompletion=_complete,
+    ),
+]

@@ -1,0 +1,203 @@
+"""`evaluate`: how any classifier that tlhub can run does on labelled data.
+
+The figures are those of a run's own report, by the same code (`finetuning.scores`), of the answers
+that `predict` gives.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from catalog.errors import DataError, UsageError
+from converters.folder import ModelFolder
+from converters.session import Device
+from finetuning import evaluation, scores
+from finetuning.data.dataset import Dataset, Example, Part, Skipped, some
+from finetuning.data.findings import Finding
+from finetuning.data.options import Options
+from finetuning.data.preparing import prepare
+from finetuning.data.splits import SPLIT
+from finetuning.probe import Part as Probed
+from finetuning.scores import Scores
+
+AUTO, TEST, ALL = "auto", "test", "all"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, and of which examples."""
+
+    scores: Scores
+    modality: str
+    examples: int
+    said: str  # which examples they are, in words
+    learned_from: int  # of them the model learned from these, by content
+    skipped: tuple[Skipped, ...]
+    findings: tuple[Finding, ...]
+
+
+def evaluate(
+    model: ModelFolder,
+    data: Path,
+    *,
+    options: Options | None = None,
+    split: str = AUTO,
+    device: Device = "auto",
+    progress: Callable[[str], None] = lambda _: None,
+) -> Measured:
+    """How ``model`` does on the labelled examples in ``data``.
+
+    ``split`` says on which: `test` is what the data hold out, or what the model, a run, held out
+    when it learned from them; `all` is everything; a split that was written, or a run's folder, is
+    what that holds out. `auto` is the data's own test part where they have one, else everything
+    but what the model learned from.
+
+    Raises:
+        DataError: the data cannot be used, or nothing of them is left.
+        UsageError: the model has no classes, or not those of the data.
+    """
+    options = options or Options()
+    if split not in {AUTO, TEST, ALL}:
+        if not Path(split).exists():
+            raise UsageError(
+                f"there is no split {split}",
+                hint="auto, test, all, a file of `tlhub data split`, or the folder of a run",
+            )
+        options = replace(options, split=Path(split))
+    progress(f"reading {data}")
+    size = model.manifest.record.input_size
+    dataset, findings = prepare(
+        data, options, input_size=size[-1] if size else None, progress=progress
+    )
+    labels = _labels(model, dataset)
+    parts = _parts(model)
+    examples, said = _chosen(dataset, parts, split)
+    number = {label: n for n, label in enumerate(labels)}
+    places = np.array([number[name] for name in dataset.classes], np.int64)
+    true = places[Probed(examples).labels]
+    progress(f"measuring {len(examples)} {dataset.modality}s")
+    probabilities = evaluation.probabilities(
+        model.onnx, examples, labels, device=device, progress=progress
+    )
+    return Measured(
+        scores=scores.of(
+            probabilities,
+            true,
+            labels,
+            [example.name for example in examples],
+            learned=np.zeros(0, np.int64),
+            seed=seed_of(model),
+        ),
+        modality=dataset.modality,
+        examples=len(examples),
+        said=said,
+        learned_from=sum(parts.get(example.sha256) == "train" for example in examples),
+        skipped=dataset.skipped,
+        findings=findings.items,
+    )
+
+
+def seed_of(model: ModelFolder) -> int:
+    """The seed of a run, so that its intervals come out as in its report; else 0."""
+    seed = (model.manifest.run or {}).get("seed", 0)
+    return seed if isinstance(seed, int) else 0
+
+
+def _labels(model: ModelFolder, dataset: Dataset) -> tuple[str, ...]:
+    """The classes of the model, where the data have no others.
+
+    Raises:
+        UsageError: they have, or one of the two has no classes at all.
+    """
+    uid = model.manifest.uid
+    again = f"`tlhub finetune MODEL --data {dataset.root}` makes a model of the classes of the data"
+    if dataset.kind != "classification":
+        raise UsageError(
+            f"{dataset.root} is data for {dataset.kind}, and only data with one class each can be "
+            "measured on yet",
+            hint="--label-column names another column",
+        )
+    takes = model.manifest.record.modality
+    if takes is not None and takes != dataset.modality:
+        raise UsageError(
+            f"{dataset.root} has {dataset.modality}s, and {uid} is a model of {takes}s",
+            hint=f"give it {takes}s",
+        )
+    if not model.labels:
+        raise UsageError(f"{uid} has no classes to compare with the data's", hint=again)
+    unknown = [name for name in dataset.classes if name not in model.labels]
+    if unknown:
+        raise UsageError(
+            f"{len(unknown)} of the {len(dataset.classes)} classes of {dataset.root} are none of "
+            f"{uid}'s: {some(unknown)}; it knows {some(model.labels, 5)}",
+            hint=_renamed(unknown, model.labels) or again,
+        )
+    return model.labels
+
+
+def _renamed(unknown: Sequence[str], known: Sequence[str]) -> str | None:
+    """What the labels are probably meant to be, where every one of them is nearly a known one."""
+    folded = {label.casefold().strip(): label for label in known}
+    pairs = []
+    for name in unknown:
+        near = difflib.get_close_matches(name.casefold().strip(), folded, n=1, cutoff=0.8)
+        if not near:
+            return None
+        pairs.append(f"{name!r} to {folded[near[0]]!r}")
+    return f"rename {some(pairs)} in the data, if that is what they mean"
+
+
+def _parts(model: ModelFolder) -> Mapping[str, Part]:
+    """By the digest of its content, where each example was when a run learned."""
+    file = model.path / SPLIT
+    if SPLIT not in model.manifest.files:
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {row["sha256"]: "test" if row["part"] == "test" else "train" for row in rows}
+
+
+def _chosen(
+    dataset: Dataset, parts: Mapping[str, Part], split: str
+) -> tuple[tuple[Example, ...], str]:
+    """The examples to measure on, and which they are in words.
+
+    Raises:
+        DataError: there are none.
+        UsageError: nobody says what is held out.
+    """
+    everything = dataset.examples
+    held = tuple(example for example in everything if example.part == "test")
+    if split == ALL:
+        return everything, "all of the data"
+    if split not in {AUTO, TEST}:
+        return held, f"what {split} holds out"
+    if held:
+        return held, "the test part of the data"
+    if split == TEST:
+        own = tuple(example for example in everything if parts.get(example.sha256) == "test")
+        if own:
+            return own, "what the run held out"
+        raise UsageError(
+            f"{dataset.root} has no test part, and the model held none of it out",
+            hint="--split all measures on everything, and a file of `tlhub data split` on its part",
+        )
+    new = tuple(example for example in everything if parts.get(example.sha256) != "train")
+    if not new:
+        raise DataError(
+            f"the model learned from everything in {dataset.root}",
+            hint="give other data, or --split all for what it says of what it learned from",
+        )
+    left = Counter(parts.get(example.sha256) for example in new)
+    if len(new) == len(everything):
+        return new, "all of the data"
+    if left["test"] == len(new):
+        return new, "what the run held out"
+    return new, "what it did not learn from"
