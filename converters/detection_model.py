@@ -13,6 +13,7 @@ from converters.image_model import Photo, PhotoModel, decode
 from converters.interface import BOXES, KEYPOINTS, MASKS, NUMBERS, SCORES
 
 MIN_SCORE = 0.5  # of what is shown, unless one says otherwise
+_TOP = 100
 
 
 class Detection(NamedTuple):
@@ -29,13 +30,14 @@ class DetectionModel(PhotoModel[list[Detection]]):
     """A detector."""
 
     def predict(
-        self, given: Sequence[Photo], *, top: int = 100, min_score: float = MIN_SCORE
+        self, given: Sequence[Photo], *, top: int | None = None, min_score: float = MIN_SCORE
     ) -> list[list[Detection]]:
-        """For each photo at most ``top`` things of at least ``min_score``, the surest first.
+        """For each photo at most ``top`` things (100) of at least ``min_score``, the surest first.
 
         Raises:
             UsageError: ``top`` is below 1.
         """
+        top = _TOP if top is None else top
         if top < 1:
             raise UsageError(f"top is {top}, must be at least 1")
         return [self._found(decode(photo), top, min_score) for photo in given]

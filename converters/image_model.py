@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from converters.images import as_rgb, read_image
-from converters.runtime import Answer, OnnxModel, Prediction
+from converters.runtime import Answer, OnnxModel, Ranking
 from converters.session import run
 
 Photo = NDArray[np.uint8] | Image.Image | str | Path | bytes
@@ -53,13 +53,14 @@ class PhotoModel(OnnxModel[Photo, Answer]):
         return values
 
 
-class ImageModel(PhotoModel[list[Prediction]]):
-    """A classifier of images, or an encoder."""
+class ImageModel(PhotoModel[Ranking]):
+    """A model that tells classes, labels or numbers of images, or an encoder."""
 
-    def predict(self, given: Sequence[Photo], *, top: int = 5) -> list[list[Prediction]]:
-        """For each image its ``top`` classes, the likeliest first.
+    def predict(self, given: Sequence[Photo], *, top: int | None = None) -> list[Ranking]:
+        """For each image its ``top`` classes, the likeliest first (5); or its numbers.
 
-        A class without a name goes by its number.
+        A class without a name goes by its number. Where several labels may hold, those that do are
+        given, if not ``top`` of them.
 
         Raises:
             UsageError: ``top`` is below 1, or the graph has no output ``probabilities``.

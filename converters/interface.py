@@ -10,6 +10,7 @@ INPUTS = (PIXEL_VALUES, INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - no password
 TOKENIZER = "tokenizer.json"  # beside the graph of a text model
 LOGITS, PROBABILITIES = "logits", "probabilities"  # outputs, float32 (batch, classes)
+PREDICTIONS = "predictions"  # an output, float32 (batch, numbers), of a model of measured numbers
 SCORE = "score"  # what the only class of a model is called that rates texts
 # Outputs of a segmentation network: `logits` are (batch, classes, height, width) then, and the
 # number of each pixel's class is uint8 (batch, height, width), of the photo's own size.

@@ -25,6 +25,7 @@ from converters.interface import (
     INPUT_IDS,
     LOGITS,
     NUMBERS,
+    PREDICTIONS,
     PROBABILITIES,
     SCORES,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 One = TypeVar("One")  # what a model is given one of: a photo, or a text
 Answer = TypeVar("Answer")  # what it says of it
+Decoded = TypeVar("Decoded")
 
 
 class Prediction(NamedTuple):
@@ -44,10 +46,27 @@ class Prediction(NamedTuple):
     score: float
 
 
+class Estimate(NamedTuple):
+    """A number that was measured of what the model learned from, and what it is now."""
+
+    name: str
+    value: float
+
+
+Ranking = list[Prediction] | list[Estimate]
+
+_TOP = 5  # classes, where nobody says how many
+
+
 class OnnxModel(ABC, Generic[One, Answer]):
-    """A model that runs: `ImageModel`, `TextModel`, `SegmentationModel`, `DetectionModel`."""
+    """A model that runs: `ImageModel`, `TextModel`, `SegmentationModel`, `DetectionModel`.
+
+    ``labels`` are the classes, or of a model of numbers what each is called. Of a model of which
+    several labels may hold, ``thresholds`` are the probabilities from which on they do.
+    """
 
     scores = PROBABILITIES  # the output that `predict` looks at
+    thresholds: tuple[float, ...] = ()
 
     def __init__(
         self,
@@ -100,11 +119,18 @@ class OnnxModel(ABC, Generic[One, Answer]):
         if not issubclass(kind, cls):
             raise UsageError(f"{file} is for {kind.__name__}, not for {cls.__name__}")
         facts = sessions[-1].get_modelmeta().custom_metadata_map
-        labels = labels or _labels(file, facts.get("tlhub.labels", "[]"))
+        measures = PREDICTIONS in _names(sessions[-1])
+        names = facts.get("tlhub.numbers" if measures else "tlhub.labels", "[]")
+        labels = labels or _decoded(file, names, tuple[str, ...])
         _check_labels(file, labels, sessions[-1])
         uid = uid or facts.get("tlhub.uid", file.stem)
         made = kind(sessions, uid=uid, labels=labels, device=device, file=file)
-        return made._prepare(file, facts)
+        made = made._prepare(file, facts)
+        if measures:
+            made.scores = PREDICTIONS
+        above = _decoded(file, facts.get("tlhub.thresholds", "[]"), tuple[float, ...])
+        made.thresholds = above if len(above) == len(labels) else ()
+        return made
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -112,38 +138,45 @@ class OnnxModel(ABC, Generic[One, Answer]):
         return tuple(_names(self._sessions[-1]))
 
     @overload
-    def __call__(self, given: One, *, top: int = 5) -> Answer: ...
+    def __call__(self, given: One, *, top: int | None = None) -> Answer: ...
     @overload
-    def __call__(self, given: Sequence[One], *, top: int = 5) -> list[Answer]: ...
-    def __call__(self, given: One | Sequence[One], *, top: int = 5) -> Answer | list[Answer]:
+    def __call__(self, given: Sequence[One], *, top: int | None = None) -> list[Answer]: ...
+    def __call__(
+        self, given: One | Sequence[One], *, top: int | None = None
+    ) -> Answer | list[Answer]:
         """`predict` for one or for several."""
         if self._is_one(given):
             return self.predict([given], top=top)[0]  # type: ignore[list-item]
         return self.predict(given, top=top)  # type: ignore[arg-type]
 
     @abstractmethod
-    def predict(self, given: Sequence[One], *, top: int = 5) -> list[Answer]:
+    def predict(self, given: Sequence[One], *, top: int | None = None) -> list[Answer]:
         """What the model says of each, the likeliest ``top`` of it."""
 
-    def _ranked(self, given: Sequence[One], top: int) -> list[list[Prediction]]:
-        """For each its ``top`` classes, the likeliest first.
+    def _ranked(self, given: Sequence[One], top: int | None) -> list[Ranking]:
+        """For each its ``top`` classes, the likeliest first; without ``top`` 5.
 
         A class without a name goes by its number. A model that rates texts by a number that is no
-        probability gives that number.
+        probability gives that number. Where several labels may hold, those that do are given, if
+        not ``top`` of them; and of a model of numbers all numbers.
 
         Raises:
             UsageError: ``top`` is below 1, or the graph has no such output.
         """
-        if top < 1:
+        if top is not None and top < 1:
             raise UsageError(f"top is {top}, must be at least 1")
         self._need(self.scores, "it has no classes; its `features` are what it gives")
-        return [
-            [
-                Prediction(self._label(n), float(row[n]))
-                for n in np.argsort(-row, kind="stable")[:top]
-            ]
-            for row in self.rows(given, self.scores)
-        ]
+        return [self._answer(row, top) for row in self.rows(given, self.scores)]
+
+    def _answer(self, row: NDArray[np.float32], top: int | None) -> Ranking:
+        if self.scores == PREDICTIONS:
+            return [Estimate(self._label(n), float(value)) for n, value in enumerate(row)]
+        order = np.argsort(-row, kind="stable")
+        if top is None and self.thresholds:
+            order = order[(row >= np.array(self.thresholds))[order]]
+        else:
+            order = order[: top or _TOP]
+        return [Prediction(self._label(n), float(row[n])) for n in order]
 
     def features(self, given: One | Sequence[One], layer: str | None = None) -> NDArray[np.float32]:
         """The embedding float32 (embed_dim,) of one, or (N, embed_dim) of several.
@@ -204,7 +237,7 @@ def _kind(
     inputs = sessions[0].get_inputs()
     kinds = [(item.type, len(item.shape)) for item in inputs]
     outputs = _names(sessions[-1])
-    gives = {PROBABILITIES, EMBEDDING} & {*outputs}
+    gives = {PROBABILITIES, PREDICTIONS, EMBEDDING} & {*outputs}
     takes_photos = kinds == [("tensor(uint8)", 4)]
     if takes_photos and CLASS_MAP in outputs:
         from converters.segmentation_model import SegmentationModel
@@ -233,9 +266,9 @@ def _kind(
     )
 
 
-def _labels(file: Path, text: str) -> tuple[str, ...]:
+def _decoded(file: Path, text: str, kind: type[Decoded]) -> Decoded:
     try:
-        return msgspec.json.decode(text, type=tuple[str, ...])
+        return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
         raise IntegrityError(f"{file} has labels that cannot be read: {error}") from error
 
@@ -243,7 +276,7 @@ def _labels(file: Path, text: str) -> tuple[str, ...]:
 def _check_labels(file: Path, labels: Sequence[str], session: onnxruntime.InferenceSession) -> None:
     maps = CLASS_MAP in _names(session)
     for item in session.get_outputs():
-        if item.name == (LOGITS if maps else PROBABILITIES) and labels:
+        if item.name in ({LOGITS} if maps else {PROBABILITIES, PREDICTIONS}) and labels:
             classes = item.shape[1] if maps else item.shape[-1]
             if isinstance(classes, int) and len(labels) != classes:
                 raise IntegrityError(f"{file} has {len(labels)} labels for {classes} classes")

@@ -16,6 +16,8 @@ from converters.image_model import Photo, PhotoModel
 from converters.interface import CLASS_MAP
 from converters.runtime import Prediction
 
+_TOP = 5  # classes, unless one says otherwise
+
 
 class Segmentation(NamedTuple):
     """What a photo shows where."""
@@ -41,12 +43,13 @@ class Segmentation(NamedTuple):
 class SegmentationModel(PhotoModel[Segmentation]):
     """A segmentation network."""
 
-    def predict(self, given: Sequence[Photo], *, top: int = 5) -> list[Segmentation]:
-        """For each photo its class map, and the ``top`` classes with the largest shares of it.
+    def predict(self, given: Sequence[Photo], *, top: int | None = None) -> list[Segmentation]:
+        """For each photo its class map, and the ``top`` classes (5) with the largest shares of it.
 
         Raises:
             UsageError: ``top`` is below 1.
         """
+        top = _TOP if top is None else top
         if top < 1:
             raise UsageError(f"top is {top}, must be at least 1")
         maps = [row.astype(np.uint8, copy=False) for row in self.rows(given, CLASS_MAP)]

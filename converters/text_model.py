@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import DataError, IntegrityError, NotFoundError
 from converters.interface import ATTENTION_MASK, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS, TOKENIZER
-from converters.runtime import OnnxModel, Prediction
+from converters.runtime import OnnxModel, Ranking
 from converters.session import run
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Text = str | tuple[str, str]  # the latter, within a list: two texts that a clas
 _WINDOW, _BATCH, _BATCH_TOKENS = 4096, 64, 8192
 
 
-class TextModel(OnnxModel[Text, list[Prediction]]):
+class TextModel(OnnxModel[Text, Ranking]):
     """A model of texts; what is longer than it was trained for is cut off."""
 
     _tokenizer: Tokenizer  # without padding, so that several threads can use it
@@ -59,10 +59,11 @@ class TextModel(OnnxModel[Text, list[Prediction]]):
             self.scores = LOGITS
         return self
 
-    def predict(self, given: Sequence[Text], *, top: int = 5) -> list[list[Prediction]]:
-        """For each text its ``top`` classes, the likeliest first.
+    def predict(self, given: Sequence[Text], *, top: int | None = None) -> list[Ranking]:
+        """For each text its ``top`` classes, the likeliest first (5); or its numbers.
 
-        A class without a name goes by its number.
+        A class without a name goes by its number. Where several labels may hold, those that do are
+        given, if not ``top`` of them.
 
         Raises:
             UsageError: ``top`` is below 1, or the graph has no output ``probabilities``.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.record import ModelRecord, encode
 from converters.interface import EMBEDDING
 from finetuning import heads
-from finetuning.calibration import Labels
 from finetuning.features import Content, Extract, Extractor, Rows, key_of
+from finetuning.objectives.objective import Objective, Truth
 
 PIXELS = "pixels"
 ENOUGH = 200  # examples to learn from and to test random weights on
@@ -20,36 +22,32 @@ _SIDE = 32
 _WORD = r"(?u)\b\w+\b"  # of one letter too
 
 
-def majority(train: Labels, count: int) -> Labels:
-    """Always the most frequent training class."""
-    return np.full(count, np.bincount(train).argmax(), np.int64)
+def closed_form(
+    x: Rows, y: Truth, asked: Rows, groups: Sequence[str], objective: Objective, seed: int
+) -> NDArray[Any]:
+    """What the best of LDA, ridge regression and neighbors says by features, by evidence."""
+    found = heads.evidence(x, y, groups, seed=seed, methods=heads.CLOSED, objective=objective)
+    near = found.tried[-1] if found.tried else None
+    if found.best is None or near is None or near.score > found.best.score:
+        count = 1 if near is None else int(near.strength or 1)
+        return objective.said(heads.neighbors(x, objective.columns(y), asked, count))
+    best = found.best
+    head = heads.fit(x, y, method=best.method, strength=best.strength, objective=objective)
+    return objective.said(head.logits(asked))
 
 
-def closed_form(x: Rows, y: Labels, asked: Rows, groups: Sequence[str], seed: int) -> Labels:
-    """What the best of LDA, ridge regression and neighbors makes of features, by evidence."""
-    found = heads.evidence(x, y, groups, seed=seed, methods=(heads.LDA, heads.RIDGE))
-    if found.best is None:
-        return heads.neighbors(x, y, asked, 1)
-    near = found.tried[-1]
-    if near.accuracy > found.best.accuracy and near.strength is not None:
-        return heads.neighbors(x, y, asked, int(near.strength))
-    head = heads.fit(x, y, method=found.best.method, strength=found.best.strength)
-    return head.predict(asked)
-
-
-def bag_of_words(texts: Sequence[str], y: Labels, asked: Sequence[str], seed: int) -> Labels:
-    """Logistic regression on TF-IDF of words and pairs of words."""
+def bag_of_words(
+    texts: Sequence[str], y: Truth, asked: Sequence[str], objective: Objective, seed: int
+) -> NDArray[Any]:
+    """What a linear model says by TF-IDF of words and pairs of words."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
 
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=_WORD)
     try:
         x = words.fit_transform(texts)
     except ValueError:  # no text has a word
-        return majority(y, len(asked))
-    model = LogisticRegression(C=10, max_iter=1000, random_state=seed).fit(x, y)
-    said: Labels = model.predict(words.transform(asked))
-    return said
+        return objective.always(y, len(asked))
+    return objective.of_words(x, y, words.transform(asked), seed=seed)
 
 
 def pixels() -> Extractor:

@@ -47,26 +47,27 @@ def log_softmax(logits: Floats) -> Floats:
     return found
 
 
-def log_loss(logits: Floats, y: Labels) -> float:
+def log_loss(logits: Floats, y: Labels, weights: Floats | None = None) -> float:
     """The mean negative log likelihood of the true classes."""
-    return float(-log_softmax(logits)[np.arange(len(y)), y].mean())
+    return float(-np.average(log_softmax(logits)[np.arange(len(y)), y], weights=weights))
 
 
-def temperature(logits: Floats, y: Labels) -> float:
+def temperature(logits: Floats, y: Labels, weights: Floats | None = None) -> float:
     """What to divide logits (N, K) by for the least log loss."""
 
     def loss(log_temperature: float) -> float:
-        return log_loss(logits / np.exp(log_temperature), y)
+        return log_loss(logits / np.exp(log_temperature), y, weights)
 
     found = scipy.optimize.minimize_scalar(loss, bounds=_RANGE, method="bounded")
     return float(np.exp(found.x))
 
 
-def calibration_error(probabilities: Floats, y: Labels) -> float:
+def calibration_error(probabilities: Floats, y: Labels, weights: Floats | None = None) -> float:
     """Expected calibration error: how far confidence is from accuracy, over bins of confidence."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = np.abs(np.bincount(place, confidence - right, _BINS))
+    apart = (confidence - right) * (1 if weights is None else weights)
+    gaps = np.abs(np.bincount(place, apart, _BINS))
     return float(gaps.sum() / len(y))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from catalog.record import License
 from converters.folder import Manifest
+from finetuning.data.dataset import Kind
 from finetuning.evaluation import BASELINES, Metrics
 
 # Of the SPDX identifiers, those that the hubs know in lower case; the rest are `other`.
@@ -24,8 +25,8 @@ tlhub predict {argument} photo.jpg""",
 import tlhub
 
 model = tlhub.load({folder})
-for label, score in model("photo.jpg"):
-    print(label, score)""",
+for {pair} in model("photo.jpg"):
+    print({pair})""",
     "ONNX Runtime alone": """\
 import json
 import numpy as np
@@ -33,10 +34,10 @@ import onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession({file}, providers=["CPUExecutionProvider"])
-labels = json.loads(session.get_modelmeta().custom_metadata_map["tlhub.labels"])
+{facts}
 photo = np.asarray(Image.open("photo.jpg").convert("RGB"))  # uint8, any size
-[scores] = session.run(["probabilities"], {{"image": photo[None]}})
-print(labels[scores[0].argmax()], scores[0].max())""",
+[{answers}] = session.run(["{output}"], {{"image": photo[None]}})
+{shown}""",
 }
 
 
@@ -47,8 +48,8 @@ tlhub predict {argument} "a text" """.rstrip(),
 import tlhub
 
 model = tlhub.load({folder})
-for label, score in model("a text"):
-    print(label, score)""",
+for {pair} in model("a text"):
+    print({pair})""",
     "ONNX Runtime and tokenizers alone": """\
 import json
 import numpy as np
@@ -56,7 +57,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 session = onnxruntime.InferenceSession({file}, providers=["CPUExecutionProvider"])
-labels = json.loads(session.get_modelmeta().custom_metadata_map["tlhub.labels"])
+{facts}
 encoded = Tokenizer.from_file({tokenizer}).encode("a text")
 given = {{
     "input_ids": encoded.ids,
@@ -64,12 +65,43 @@ given = {{
     "token_type_ids": encoded.type_ids,
 }}
 wanted = [item.name for item in session.get_inputs()]
-[scores] = session.run(["probabilities"], {{n: np.array([given[n]]) for n in wanted}})
-print(labels[scores[0].argmax()], scores[0].max())""",
+[{answers}] = session.run(["{output}"], {{n: np.array([given[n]]) for n in wanted}})
+{shown}""",
+}
+
+_LABELS = 'labels = json.loads(session.get_modelmeta().custom_metadata_map["tlhub.labels"])'
+
+# What ends each of them, by what the model tells.
+_ENDINGS: dict[Kind, dict[str, str]] = {
+    "classification": {
+        "pair": "label, score",
+        "facts": _LABELS,
+        "answers": "scores",
+        "output": "probabilities",
+        "shown": "print(labels[scores[0].argmax()], scores[0].max())",
+    },
+    "multi-label": {
+        "pair": "label, score",
+        "facts": "facts = session.get_modelmeta().custom_metadata_map\n"
+        'labels = json.loads(facts["tlhub.labels"])\n'
+        'thresholds = json.loads(facts["tlhub.thresholds"])',
+        "answers": "scores",
+        "output": "probabilities",
+        "shown": "print([labels[n] for n in np.flatnonzero(scores[0] >= thresholds)])",
+    },
+    "regression": {
+        "pair": "name, value",
+        "facts": _LABELS.replace("labels", "names", 1).replace(".labels", ".numbers"),
+        "answers": "values",
+        "output": "predictions",
+        "shown": "print(dict(zip(names, values[0].tolist())))",
+    },
 }
 
 
-def usage(path: str, modality: str | None = "image") -> dict[str, str]:
+def usage(
+    path: str, modality: str | None = "image", kind: Kind = "classification"
+) -> dict[str, str]:
     """Title and code of each way to run the model in the folder ``path``."""
     literals = {
         "folder": _literal(path),
@@ -78,13 +110,26 @@ def usage(path: str, modality: str | None = "image") -> dict[str, str]:
     }
     codes = TEXT_USAGE if modality == "text" else USAGE
     return {
-        title: code.format(argument=shlex.quote(path), **literals) for title, code in codes.items()
+        title: code.format(argument=shlex.quote(path), **literals, **_ENDINGS[kind])
+        for title, code in codes.items()
     }
 
 
 def _literal(text: str) -> str:
     """A string as Python reads it, in double quotes."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def score(value: float | None, metrics: Metrics) -> str:
+    """What a run is judged by, as it is shown: R2 is a number, all else a share."""
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" if metrics.kind == "regression" else f"{100 * value:.1f} %"
+
+
+def gain(value: float, metrics: Metrics) -> str:
+    """A difference of two such."""
+    return f"{value:.3f}" if metrics.kind == "regression" else f"{100 * value:.1f} points"
 
 
 def escaped(text: str) -> str:
@@ -114,8 +159,11 @@ def write(file: Path, manifest: Manifest, metrics: Metrics) -> None:
             name=manifest.uid.removeprefix("run/"),
             folder=manifest.record.source_datasets[-1].id,
             names=BASELINES,
-            usage=usage(".", metrics.modality),
+            usage=usage(".", metrics.modality, metrics.kind),
             license=license_name(manifest.record.license),
+            gives="`predictions` and `embedding`"
+            if metrics.kind == "regression"
+            else "`probabilities`, `logits` and `embedding`",
         )
     )
     file.write_text(text, encoding="utf-8")
@@ -142,16 +190,17 @@ def _metadata(manifest: Manifest, metrics: Metrics) -> str:
         pipeline_tag=record.task,
         tags=["tlhub", "transfer-learning", "onnx"],
         datasets=[item.id for item in record.source_datasets],
-        metrics=["accuracy"],
+        metrics=[*metrics.figures()],
         eval_results=[
             EvalResult(
-                task_type=record.task or "image-classification",
+                task_type=record.task or metrics.kind,
                 dataset_type="imagefolder" if metrics.modality == "image" else "text",
                 dataset_name=record.source_datasets[-1].id,
                 dataset_split="held-out",
-                metric_type="accuracy",
-                metric_value=metrics.accuracy,
+                metric_type=name,
+                metric_value=value,
             )
+            for name, value in metrics.figures().items()
         ],
     )
     return data.to_yaml()

@@ -2,7 +2,7 @@
 
 Each stage, and neighboring ones side by side, is judged by ridge regression that leaves every
 example out in turn, in closed form (`finetuning.ridge`): the strength and the stages with the
-least log loss win, each at its own best temperature. Accuracy alone is too coarse to choose by
+least loss win, each as well calibrated as it can be. Accuracy alone is too coarse to choose by
 where examples are few. What lies above the last of the chosen stages leaves the model.
 """
 
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from finetuning.calibration import Labels, log_loss, temperature
+from finetuning.calibration import Labels
 from finetuning.features import Rows
-from finetuning.ridge import STRENGTHS, Floats, Ridge, Scale
+from finetuning.objectives.classes import CLASSES
+from finetuning.objectives.objective import Objective, Truth
+from finetuning.ridge import Floats, Ridge, Scale
 from finetuning.stages import Stage
 
 _TOGETHER = 4  # stages side by side, at most
@@ -29,8 +31,8 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
 
     stages: tuple[str, ...]
     share: float  # of the backbone's multiply-accumulates that it takes
-    loss: float  # log loss
-    accuracy: float
+    loss: float  # as the objective has it
+    score: float  # as the objective measures it
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,18 @@ class Cut:
 def choose(
     stages: Sequence[Stage],
     vectors: Mapping[str, Rows],
-    y: Labels,
+    y: Truth,
     groups: Sequence[str],
     *,
     seed: int,
+    objective: Objective = CLASSES,
 ) -> Cut:
-    """The best of ``stages``, whose ``vectors`` go by their outputs, for labels (N,).
+    """The best of ``stages``, whose ``vectors`` go by their outputs, for a truth (N, ...).
 
     Examples of one of the ``groups`` are left out together.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:_ROWS])
-    _, y = np.unique(y[rows], return_inverse=True)
+    y = objective.renumbered(y[rows])
     member = np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
     found: dict[tuple[Stage, ...], Tried] = {}
 
@@ -67,7 +70,7 @@ def choose(
                     scale(vectors[stage.output][rows])
                     for scale, stage in zip(scaled, these, strict=True)
                 ]
-                found[these] = _judged(these, np.hstack(parts), y, member)
+                found[these] = _judged(these, np.hstack(parts), y, member, objective)
         least = min(item.loss for item in found.values())
         near = [these for these, item in found.items() if item.loss <= least * (1 + _TIED)]
         return min(near, key=lambda these: (these[-1].share, len(these), found[these].loss))
@@ -87,14 +90,16 @@ def _windows(stages: Sequence[Stage], one: Stage) -> list[tuple[Stage, ...]]:
     ]
 
 
-def _judged(stages: Sequence[Stage], rows: Floats, y: Labels, groups: Labels) -> Tried:
-    decomposed = Ridge.of(rows, np.eye(int(y.max()) + 1)[y])
-    scores = [decomposed.left_out(strength, groups) for strength in STRENGTHS]
-    losses = [log_loss(given / temperature(given, y), y) for given in scores]
+def _judged(
+    stages: Sequence[Stage], rows: Floats, y: Truth, groups: Labels, objective: Objective
+) -> Tried:
+    decomposed = Ridge.of(rows, objective.columns(y), objective.weights(y))
+    scores = [decomposed.left_out(strength, groups) for strength in objective.strengths]
+    losses = [objective.loss(given, y) for given in scores]
     best = int(np.argmin(losses))
     return Tried(
         stages=tuple(stage.name for stage in stages),
         share=round(stages[-1].share, 4),
         loss=losses[best],
-        accuracy=float((scores[best].argmax(axis=1) == y).mean()),
+        score=objective.scorer(objective.said(scores[best]), y)(None),
     )

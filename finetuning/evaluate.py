@@ -17,6 +17,7 @@ import numpy as np
 
 from catalog.errors import DataError, UsageError
 from converters.folder import ModelFolder
+from converters.interface import PROBABILITIES
 from converters.session import Device
 from finetuning import evaluation, scores
 from finetuning.data.dataset import Dataset, Example, Part, Skipped, some
@@ -24,7 +25,7 @@ from finetuning.data.findings import Finding
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
 from finetuning.data.splits import SPLIT
-from finetuning.probe import Part as Probed
+from finetuning.objectives.classes import CLASSES
 from finetuning.scores import Scores
 
 AUTO, TEST, ALL = "auto", "test", "all"
@@ -81,10 +82,10 @@ def evaluate(
     examples, said = _chosen(dataset, parts, split)
     number = {label: n for n, label in enumerate(labels)}
     places = np.array([number[name] for name in dataset.classes], np.int64)
-    true = places[Probed(examples).labels]
+    true = places[CLASSES.truth(examples)]
     progress(f"measuring {len(examples)} {dataset.modality}s")
-    probabilities = evaluation.probabilities(
-        model.onnx, examples, labels, device=device, progress=progress
+    probabilities = evaluation.answers(
+        model.onnx, examples, PROBABILITIES, device=device, progress=progress
     )
     return Measured(
         scores=scores.of(

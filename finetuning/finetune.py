@@ -1,4 +1,4 @@
-"""`finetune`: a pretrained model and a little labelled data to a model of these classes.
+"""`finetune`: a pretrained model and a little labelled data to a model for these data.
 
 The recipe, from top to bottom: read the data; hold a part out; let the rest choose how a photo is
 framed, where the network is cut, and which head is put there (`finetuning.probe`); put backbone and
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from catalog.errors import ConversionError, UsageError
@@ -32,18 +33,16 @@ from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Layer, Manifest, Mod
 from converters.interface import EMBEDDING, TOKENIZER
 from converters.preprocess import description
 from converters.session import Device
-from finetuning import baselines, card, evaluation, graph, probe, report, scores
-from finetuning.calibration import Labels
+from finetuning import baselines, card, evaluation, graph, probe, report
 from finetuning.data.dataset import Dataset, printable
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
 from finetuning.data.splits import SPLIT, Split, split
 from finetuning.data.splits import write as write_split
-from finetuning.evaluation import Metrics, SplitFiles, accuracy
+from finetuning.evaluation import HeldOut, Metrics, SplitFiles
 from finetuning.features import Features, extract
 from finetuning.probe import Part, Probe, Work
-from finetuning.ridge import Floats
-from finetuning.scores import Bin
+from finetuning.results.kinds import AnyObjective, facts_of, metrics_of, objective_of
 from finetuning.tuning import strategy
 
 METRICS, HEAD = "metrics.json", "head.safetensors"
@@ -61,6 +60,7 @@ def finetune(
     seed: int = 0,
     test_fraction: float = 0.25,
     cut: bool = True,
+    balanced: bool = False,
     unfreeze: str = "auto",
     seconds: float | None = 0.0,
     cache: Path,
@@ -69,12 +69,14 @@ def finetune(
     command: Sequence[str] = (),
     progress: Progress = lambda _: None,
 ) -> ModelFolder:
-    """The run folder at ``out``: ``model`` with a new head for the classes of ``data``.
+    """The run folder at ``out``: ``model`` with a new head for what ``data`` tell.
 
     ``data`` is what `finetuning.data.reading` reads as ``options`` say, ``cache`` where features
     are kept between runs, ``command`` what the user typed, for the record. After a failure, kill -9
     included, ``out`` is what it was before. On one machine and device the same data and seed give
     the same weights, where time does not end the training.
+
+    ``balanced`` makes rare classes count as much as others.
 
     ``unfreeze`` says how much of the network may be trained (`finetuning.tuning.tune.tune`), and
     ``seconds`` for how long: 0 fits a head alone, None takes what the data are worth.
@@ -97,14 +99,16 @@ def finetune(
             dataset, findings = prepare(
                 data, options, input_size=size[-1] if size else None, progress=progress
             )
-            dataset = _of_classes(dataset, model)
+            _check_modality(dataset, model)
+            objective_of(dataset, balanced=balanced)  # fails early
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
             plain = _plain_features(dataset, cache, progress)
             dataset = dataset.without(plain.unreadable)
             sides = split(dataset, seed=seed, test_fraction=test_fraction)
-        work = Work(model, dataset, sides, seed, cache, device, progress, cut=cut)
+        objective = objective_of(dataset, balanced=balanced)
+        work = Work(model, dataset, objective, sides, seed, cache, device, progress, cut=cut)
         train, test = work.train, work.test
-        truth = test.labels
+        learned, truth = work.truth(train), work.truth(test)
 
         with clock("fitting", f"features of {len(train.examples)} {dataset.modality}s"):
             frozen = found = probe.fit(work)
@@ -115,73 +119,69 @@ def finetune(
         with clock("held out", f"features of {len(test.examples)} held out"):
             for each in {id(one): one for one in (frozen, found)}.values():
                 each.see(work, test.examples)
-        record = _record(model, uid, dataset, found)
+        record = _record(model, uid, dataset, objective, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = _baselines(work, plain, found)
         with clock("learning curve", "learning curve"):
             curve = evaluation.learning_curve(
-                (frozen.rows(train.examples), train.labels),
+                (frozen.rows(train.examples), learned),
                 (frozen.rows(test.examples), truth),
+                objective,
                 method=frozen.head.method,
                 strength=frozen.head.strength,
                 seed=seed,
             )
         with clock("export", "exporting one ONNX file"):
-            facts = _metadata(model, record, found)
+            facts = _metadata(model, record, found) | facts_of(objective, found.trust)
             tuned = found.network(facts)
             graph.save(tuned, folder / ONNX)
             _write_weights(model, found, dataset.classes, folder)
         with clock("evaluation", f"measuring it on {len(test.examples)} held out"):
-            probabilities = evaluation.probabilities(
-                folder / ONNX, test.examples, dataset.classes, device=device, progress=progress
+            answers = evaluation.answers(
+                folder / ONNX,
+                test.examples,
+                objective.link.output,
+                device=device,
+                progress=progress,
             )
-            parity = evaluation.parity(probabilities, found.logits(test.examples))
+            expected = found.head.link(found.logits(test.examples))
+            parity = evaluation.parity(answers, expected, objective, learned)
 
-        predicted = probabilities.argmax(axis=1)
-        names = [example.name for example in test.examples]
-        said = scores.of(
-            probabilities, truth, dataset.classes, names, learned=train.labels, seed=seed
-        )
-        calibrated, abstains = probe.on_held_out(found, probabilities, truth)
-        metrics = Metrics(
-            schema_version=evaluation.SCHEMA_VERSION,
-            modality=dataset.modality,
-            accuracy=accuracy(predicted, truth),
-            interval=said.measures["accuracy"].interval or (0.0, 1.0),
-            measures=said.measures,
-            n_train=len(train.examples),
-            n_test=len(test.examples),
-            baselines={name: float(right.mean()) for name, right in beside.items()}
+        said = objective.said(answers)
+        shared = {
+            "schema_version": evaluation.SCHEMA_VERSION,
+            "modality": dataset.modality,
+            "described": objective.described,
+            "n_train": len(train.examples),
+            "n_test": len(test.examples),
+            "baselines": {
+                name: objective.scorer(other, truth[: len(other)])(None)
+                for name, other in beside.items()
+            }
             | dict.fromkeys(absent),
-            baselines_absent=absent,
-            gain=evaluation.gain(predicted == truth, beside, seed=seed),
-            onnx_agreement=parity.top1_agreement or 0.0,
-            classes=said.classes,
-            confusion=said.confusion,
-            mistakes=said.mistakes,
-            sure=said.sure,
-            reliability=said.reliability,
-            reliability_before=_before(found, probabilities, truth),
-            learning_curve=curve,
-            framing=found.framing.name,
-            framings=found.framings,
-            stages=tuple(stage.name for stage in found.cut.stages),
-            share=found.cut.stages[-1].share,
-            cuts=found.cut.tried,
-            head=found.head.method,
-            strength=found.head.strength,
-            heads=found.evidence.tried,
-            tuning=tuning,
-            calibration=calibrated,
-            abstention=abstains,
-            seed=seed,
-            command=printable(shlex.join(command)),
-            seconds=clock.seconds,
-            features_extracted={**plain.extracted, **found.features.extracted},
-            split=_split_files(dataset, sides, test_fraction),
-            skipped=dataset.skipped,
-            findings=findings.items,
-        )
+            "baselines_absent": absent,
+            "onnx_agreement": 1.0 if parity.top1_agreement is None else parity.top1_agreement,
+            "gain": evaluation.gain(said, beside, truth, objective, seed=seed),
+            "learning_curve": curve,
+            "framing": found.framing.name,
+            "framings": found.framings,
+            "stages": tuple(stage.name for stage in found.cut.stages),
+            "share": found.cut.stages[-1].share,
+            "cuts": found.cut.tried,
+            "head": found.head.method,
+            "strength": found.head.strength,
+            "heads": found.evidence.tried,
+            "tuning": tuning,
+            "seed": seed,
+            "command": printable(shlex.join(command)),
+            "seconds": clock.seconds,
+            "features_extracted": {**plain.extracted, **found.features.extracted},
+            "split": _split_files(dataset, sides, test_fraction),
+            "skipped": dataset.skipped,
+            "findings": findings.items,
+        }
+        held = HeldOut(test.examples, answers, truth, learned, found.trust, seed)
+        metrics = metrics_of(shared, held, objective)
         write_split(folder / SPLIT, dataset, sides)
         manifest = _manifest(record, dataset, metrics, parity, _layers(model, tuned))
         progress("writing the report")
@@ -191,14 +191,6 @@ def finetune(
         return manifest
 
     return ModelFolder.create(out, fill, replace=replace)
-
-
-def _before(found: Probe, probabilities: Floats, truth: Labels) -> tuple[Bin, ...]:
-    """How often the same answers were right for their probability before they were calibrated."""
-    if found.calibration is None:
-        return ()
-    by = found.calibration.temperature
-    return scores.reliability(scores.uncalibrated(probabilities, by), truth)
 
 
 class _Clock:
@@ -227,14 +219,7 @@ def _check_place(model: ModelFolder, data: Path, out: Path) -> None:
         raise UsageError(f"the run {out} would replace the model it starts from")
 
 
-def _of_classes(dataset: Dataset, model: ModelFolder) -> Dataset:
-    """The data, where this recipe can learn from them with this model."""
-    if dataset.kind != "classification":
-        raise UsageError(
-            f"{dataset.root} is data for {dataset.kind}, and only data with one class each can be "
-            "learned from yet",
-            hint="`tlhub data check` reads them all the same",
-        )
+def _check_modality(dataset: Dataset, model: ModelFolder) -> None:
     takes = "text" if (model.path / TOKENIZER).is_file() else "image"
     if takes != dataset.modality:
         raise UsageError(
@@ -242,7 +227,6 @@ def _of_classes(dataset: Dataset, model: ModelFolder) -> Dataset:
             f"{takes}s",
             hint=f"tlhub search finds models of {dataset.modality}s",
         )
-    return dataset
 
 
 def _plain_features(dataset: Dataset, cache: Path, progress: Progress) -> Features:
@@ -254,20 +238,21 @@ def _plain_features(dataset: Dataset, cache: Path, progress: Progress) -> Featur
 
 def _baselines(
     work: Work, plain: Features, found: Probe
-) -> tuple[dict[str, evaluation.Right], dict[str, str]]:
-    """On which held-out examples each is right, and why one is absent."""
-    train, test = work.train, work.test
-    y, truth = train.labels, test.labels
-    said: dict[str, Labels] = {"majority": baselines.majority(y, len(truth))}
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """What each says of the held-out examples, and why one is absent."""
+    train, test, objective = work.train, work.test, work.objective
+    y = work.truth(train)
+    said = {objective.constant: objective.always(y, len(test.examples))}
     if work.dataset.modality == "text":
         texts = [[item.text for item in part.examples] for part in (train, test)]
-        said["words"] = baselines.bag_of_words(texts[0], y, texts[1], work.seed)
+        said["words"] = baselines.bag_of_words(texts[0], y, texts[1], objective, work.seed)
     else:
         said["pixels"] = baselines.closed_form(
             plain.of("pixels", baselines.PIXELS, train.examples),
             y,
             plain.of("pixels", baselines.PIXELS, test.examples),
             train.groups,
+            objective,
             work.seed,
         )
     name, absent = "random_weights", {}
@@ -275,10 +260,10 @@ def _baselines(
         said[name] = _random_weights(work, found)
     except ConversionError as error:
         absent = {name: error.message}
-    return {key: labels == truth[: len(labels)] for key, labels in said.items()}, absent
+    return said, absent
 
 
-def _random_weights(work: Work, found: Probe) -> Labels:
+def _random_weights(work: Work, found: Probe) -> NDArray[Any]:
     """The same network with random weights, of as many examples as it takes to tell."""
     if work.dataset.modality == "text":
         raise ConversionError("a text encoder with random weights is not measured")
@@ -294,9 +279,10 @@ def _random_weights(work: Work, found: Probe) -> Labels:
         lambda _: None,
     )
     x, asked = (features.of(name, EMBEDDING, part.examples) for part in (train, test))
-    classes, y = np.unique(train.labels, return_inverse=True)
-    said: Labels = classes[baselines.closed_form(x, y, asked, train.groups, work.seed)]
-    return said
+    y, objective = work.truth(train), work.objective
+    few = objective.renumbered(y)
+    said = baselines.closed_form(x, few, asked, train.groups, objective, work.seed)
+    return objective.original(said, y)
 
 
 def _layers(model: ModelFolder, tuned: onnx.ModelProto) -> tuple[Layer, ...]:
@@ -305,22 +291,24 @@ def _layers(model: ModelFolder, tuned: onnx.ModelProto) -> tuple[Layer, ...]:
     return tuple(layer for layer in model.manifest.layers if layer.name in made)
 
 
-def _record(model: ModelFolder, uid: str, dataset: Dataset, found: Probe) -> ModelRecord:
+def _record(
+    model: ModelFolder, uid: str, dataset: Dataset, objective: AnyObjective, found: Probe
+) -> ModelRecord:
     """What is known of the new model before it is measured."""
     base = model.manifest.record
     name = printable(dataset.root.resolve().name)
     return msgspec.structs.replace(
         base,
         uid=uid,
-        description=f"{model.manifest.uid} with a new head for {len(dataset.classes)} classes",
+        description=f"{model.manifest.uid} with a new head for {objective.described}",
         tags=(),
         origin_url=None,
         hf_hub_id=None,
         source_datasets=(*base.source_datasets, SourceDataset(id=name, role="finetune")),
-        task=TASKS[dataset.modality],
+        task=_task(objective, dataset),
         modality=dataset.modality,
         embed_dim=found.head.weight.shape[1],
-        num_classes=len(dataset.classes),
+        num_classes=len(dataset.classes) or None,
         labels=dataset.classes,
         label_set=None,
         params=None,  # the old head's are gone, and a record does not say how many they were
@@ -337,17 +325,20 @@ def _record(model: ModelFolder, uid: str, dataset: Dataset, found: Probe) -> Mod
     )
 
 
+def _task(objective: AnyObjective, dataset: Dataset) -> str | None:
+    """What the hubs call it; they have no name for numbers of images or texts."""
+    return None if objective.kind == "regression" else TASKS[dataset.modality]
+
+
 def _metadata(model: ModelFolder, record: ModelRecord, found: Probe) -> dict[str, str]:
     """What a stranger needs to know of the new graph, for its `metadata_props`."""
     facts = {
         "tlhub.schema_version": "1",
         "tlhub.uid": record.uid,
         "tlhub.base_model": model.manifest.uid,
-        "tlhub.task": record.task or "unknown",
-        "tlhub.labels": json.dumps(record.labels, ensure_ascii=False),
+        "tlhub.task": record.task or "regression",
         "tlhub.stages": json.dumps([stage.name for stage in found.cut.stages]),
         "tlhub.head": found.head.method,
-        "tlhub.temperature": str(found.calibration.temperature if found.calibration else 1.0),
         "tlhub.source": json.dumps({ONNX: model.manifest.files[ONNX].sha256}),
         "tlhub.version": version("tlhub"),
     }
@@ -365,7 +356,9 @@ def _write_weights(model: ModelFolder, found: Probe, classes: Sequence[str], fol
         "bias": head.bias.astype(np.float32),
     }
     (folder / HEAD).write_bytes(save(tensors))
-    (folder / LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    if classes:
+        text = "".join(f"{name}\n" for name in classes)
+        (folder / LABELS).write_text(text, encoding="utf-8")
     for name in model.manifest.files:
         if (name.endswith(".safetensors") and name != HEAD) or name == TOKENIZER:
             shutil.copyfile(model.path / name, folder / name)
@@ -389,19 +382,24 @@ def _manifest(
     parity: Parity,
     layers: tuple[Layer, ...],
 ) -> Manifest:
-    measured = Evaluation(
-        task_type=TASKS[dataset.modality],
-        dataset=record.source_datasets[-1].id,
-        split="held-out",
-        metric_type="accuracy",
-        value=100 * metrics.accuracy,
-        unit="%",
-        eval_input_size=record.input_size,
-        verified="measured",
+    measured = tuple(
+        Evaluation(
+            task_type=record.task or metrics.kind,
+            dataset=record.source_datasets[-1].id,
+            split="held-out",
+            metric_type=name,
+            value=value if metrics.kind == "regression" else 100 * value,
+            unit=None if metrics.kind == "regression" else "%",
+            higher_is_better=name not in {"mae", "rmse"},
+            eval_input_size=record.input_size,
+            verified="measured",
+        )
+        for name, value in metrics.figures().items()
     )
     summary: Mapping[str, Any] = {
         "data": {
             "folder": printable(str(dataset.root)),
+            "kind": dataset.kind,
             "classes": len(dataset.classes),
             f"{dataset.modality}s": len(dataset.examples),
             "skipped": len(dataset.skipped),
@@ -410,8 +408,8 @@ def _manifest(
         "command": metrics.command,
         "seconds": round(sum(metrics.seconds.values()), 3),
         "metrics": {
-            "accuracy": metrics.accuracy,
-            "interval": metrics.interval,
+            "kind": metrics.kind,
+            "score": msgspec.to_builtins(metrics.score),
             "n_train": metrics.n_train,
             "n_test": metrics.n_test,
             "baselines": dict(metrics.baselines),
@@ -421,8 +419,7 @@ def _manifest(
             "head": metrics.head,
             "framing": metrics.framing,
             "tuning": metrics.tuning.said,
-            "calibration": msgspec.to_builtins(metrics.calibration),
-            "abstention": msgspec.to_builtins(metrics.abstention),
+            **metrics.summary(),
         },
     }
     runtime = packages_distributions()["onnxruntime"][0]
@@ -432,7 +429,7 @@ def _manifest(
         kind="run",
         uid=record.uid,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        record=msgspec.structs.replace(record, evals=(measured,)),
+        record=msgspec.structs.replace(record, evals=measured),
         files={},
         tools={"python": sys.version.split()[0], **{name: version(name) for name in tools}},
         layers=layers,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,7 @@ class Folds:
 
     rows: NDArray[np.int64]  # places of the examples
     fold: NDArray[np.int64]  # of each of the rows
-    y: Labels  # of each of the rows, numbered among the classes that occur
-    classes: NDArray[np.int64]  # what the numbers in ``y`` stand for
+    y: NDArray[Any]  # of each of the rows; classes are numbered among those that occur
 
     @classmethod
     def of(cls, y: Labels, groups: Sequence[str], *, seed: int) -> Folds:
@@ -30,26 +30,41 @@ class Folds:
 
         A class that has one group alone cannot be on both sides, and is left out.
         """
-        order = np.random.default_rng(seed).permutation(len(y))[:ROWS]
-        names = np.asarray(groups)
-        of_class: dict[int, dict[str, int]] = defaultdict(dict)
-        home: dict[str, int] = {}
-        taken: dict[int, int] = defaultdict(int)
-        for place in order:
-            label, group = int(y[place]), str(names[place])
-            if group not in home:
-                home[group] = taken[label] % FOLDS
-                taken[label] += 1
-            of_class[label][group] = home[group]
-        usable = {label for label, homes in of_class.items() if len({*homes.values()}) > 1}
-        rows = np.sort([place for place in order if int(y[place]) in usable]).astype(np.int64)
-        if len(usable) < 2:
-            rows = rows[:0]
-        classes, numbered = np.unique(y[rows], return_inverse=True)
-        fold = np.array([home[str(names[place])] for place in rows], np.int64)
-        return cls(rows, fold, numbered.astype(np.int64), classes)
+        homes = _homes(y, groups, seed)
+        of_class: dict[int, set[int]] = defaultdict(set)
+        for place, home in homes.items():
+            of_class[int(y[place])].add(home)
+        usable = {label for label, its in of_class.items() if len(its) > 1}
+        rows = [place for place in sorted(homes) if int(y[place]) in usable]
+        rows = rows if len(usable) > 1 else []
+        numbered = np.unique(y[rows], return_inverse=True)[1].astype(np.int64)
+        return cls(np.array(rows, np.int64), _folds(rows, homes), numbered)
+
+    @classmethod
+    def spread(cls, y: NDArray[Any], strata: Labels, groups: Sequence[str], *, seed: int) -> Folds:
+        """Folds of equal parts of each stratum, for a truth (N, ...) of any kind."""
+        homes = _homes(strata, groups, seed)
+        rows = sorted(homes) if len({*homes.values()}) > 1 else []
+        return cls(np.array(rows, np.int64), _folds(rows, homes), y[rows])
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Of each fold the places, within ``rows``, to fit on and to judge on."""
         for number in np.unique(self.fold):
             yield np.flatnonzero(self.fold != number), np.flatnonzero(self.fold == number)
+
+
+def _homes(strata: Labels, groups: Sequence[str], seed: int) -> dict[int, int]:
+    """The fold of each of so many examples as are enough, by their places."""
+    order = np.random.default_rng(seed).permutation(len(strata))[:ROWS]
+    home: dict[str, int] = {}
+    taken: dict[int, int] = defaultdict(int)
+    for place in order:
+        stratum, group = int(strata[place]), str(groups[place])
+        if group not in home:
+            home[group] = taken[stratum] % FOLDS
+            taken[stratum] += 1
+    return {int(place): home[str(groups[place])] for place in order}
+
+
+def _folds(rows: Sequence[int], homes: Mapping[int, int]) -> NDArray[np.int64]:
+    return np.array([homes[place] for place in rows], np.int64)

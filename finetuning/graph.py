@@ -19,6 +19,7 @@ from converters.interface import (
     LOGITS,
     MAX_INLINE_BYTES,
     PIXEL_VALUES,
+    PREDICTIONS,
     PROBABILITIES,
 )
 from converters.preprocess import onnx_nodes
@@ -94,9 +95,9 @@ def with_head(
 ) -> onnx.ModelProto:
     """The graph up to these stages, with a new head on their vectors side by side.
 
-    Outputs ``logits`` and ``probabilities`` (batch, classes) and ``embedding`` (batch, features),
-    float32. What only the old head or layers above the stages needed is gone. ``metadata``
-    replaces what is there under the same keys.
+    Outputs ``logits`` and ``probabilities`` (batch, classes), or of numbers ``predictions``, and
+    ``embedding`` (batch, features), float32. What only the old head or layers above the stages
+    needed is gone. ``metadata`` replaces what is there under the same keys.
 
     Raises:
         ConversionError: the result is not valid ONNX.
@@ -114,17 +115,24 @@ def with_head(
             numpy_helper.from_array(head.bias.astype(np.float32), bias),
         ]
     )
-    graph.node.extend(
-        [
-            helper.make_node("Gemm", [EMBEDDING, weight, bias], [LOGITS], name="head", transB=1),
-            helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES, axis=-1),
-        ]
+    link = head.link
+    scores = LOGITS if link.operator else link.output
+    graph.node.append(
+        helper.make_node("Gemm", [EMBEDDING, weight, bias], [scores], name="head", transB=1)
     )
+    if link.operator:
+        answers = helper.make_node(link.operator, [scores], [link.output], name=link.output)
+        if link.operator == "Softmax":
+            answers.attribute.append(helper.make_attribute("axis", -1))
+        graph.node.append(answers)
     batch = old.type.tensor_type.shape.dim[0]
     rows = batch.dim_param or (batch.dim_value if batch.HasField("dim_value") else None)
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, width])
-        for name, width in ((LOGITS, classes), (PROBABILITIES, classes), (EMBEDDING, features))
+        for name, width in (
+            *((name, classes) for name in dict.fromkeys((scores, link.output))),
+            (EMBEDDING, features),
+        )
     ]
     _set(graph.output, outputs)
     _prune(graph)
@@ -163,7 +171,7 @@ def _embed(graph: onnx.GraphProto, stages: Sequence[Stage]) -> None:
     while any(name.startswith(before) for name in made):
         before = f"before/{before}"
     constants = {item.name for item in graph.initializer if item.name.startswith("head/")}
-    for name in (LOGITS, PROBABILITIES, EMBEDDING, *sorted(constants)):
+    for name in (LOGITS, PROBABILITIES, PREDICTIONS, EMBEDDING, *sorted(constants)):
         _rename(graph, name, f"{before}{name}")
     add(graph, stages)
     vectors = [

@@ -1,9 +1,10 @@
 """Linear heads on features, and the choice among them by what they say of left-out examples.
 
-Three methods are tried: shrinkage LDA and ridge regression, which are closed forms and do best
-where examples are few, and multinomial logistic regression at several strengths. A head is one
-matrix and one vector whatever made it. k-nearest neighbors are measured beside, and never
-exported: the file would have to carry the features of every training example.
+Three methods are tried of classes: shrinkage LDA and ridge regression, which are closed forms and
+do best where examples are few, and multinomial logistic regression at several strengths. Labels
+have the latter two, and numbers ridge regression. A head is one matrix and one vector whatever made
+it. k-nearest neighbors are measured beside, and never exported: the file would have to carry the
+features of every training example.
 
 For logistic regression features are standardized, which is then folded into the weights. Where
 there are fewer examples than features it is fitted in the subspace that the examples span: by the
@@ -15,45 +16,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from finetuning.calibration import Labels, log_loss, temperature
+from finetuning.calibration import Labels
+from finetuning.data.dataset import Kind
 from finetuning.features import Rows
 from finetuning.folds import Folds
-from finetuning.ridge import STRENGTHS as RIDGE_STRENGTHS
+from finetuning.objectives.classes import CLASSES
+from finetuning.objectives.objective import SOFTMAX, Link, Objective, Truth
 from finetuning.ridge import Floats, Ridge, Scale
 from finetuning.shrinkage import discriminant
 
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
-
 LDA, RIDGE, LOGISTIC = "shrinkage LDA", "ridge regression", "logistic regression"
 NEIGHBORS = "nearest neighbors"
+# The first is taken where there are too few examples to choose by.
+METHODS: dict[Kind, tuple[str, ...]] = {
+    "classification": (LDA, RIDGE, LOGISTIC),
+    "multi-label": (LOGISTIC, RIDGE),
+    "regression": (RIDGE,),
+}
+CLOSED = (LDA, RIDGE)  # that take no iterations
 
 # Inverse regularization for features scaled so that an average row has length 1.
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _DEFAULT = 10.0  # where there are too few examples to choose by
-_ITERATIONS = 1000
 _TOLERANCE, _ROUGH = 1e-6, 1e-4  # of a head that is kept, and of one that is judged
 _COUNTS = (1, 5)  # of neighbors
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """Probabilities are ``softmax(x @ weight.T + bias)``."""
+    """Scores are ``x @ weight.T + bias``, and answers are what ``link`` makes of them."""
 
     weight: Floats  # (classes, features)
     bias: Floats  # (classes,)
     method: str = LOGISTIC
     strength: float | None = None
+    link: Link = SOFTMAX
 
     def logits(self, x: Rows) -> Floats:
-        """Scores (N, classes) of features (N, D)."""
+        """Scores (N, classes) of features (N, D); of numbers the numbers themselves."""
         scores: Floats = x.astype(np.float64) @ self.weight.T + self.bias
         return scores
 
@@ -62,9 +68,10 @@ class LinearHead:
         labels: Labels = self.logits(x).argmax(axis=1)
         return labels
 
-    def cooled(self, by: float) -> LinearHead:
-        """The same with logits divided by a temperature."""
-        return replace(self, weight=self.weight / by, bias=self.bias / by)
+    def adjusted(self, factors: Floats, shifts: Floats) -> LinearHead:
+        """The same with scores multiplied by factors, and shifted."""
+        weight, bias = self.weight * factors[:, None], self.bias * factors + shifts
+        return replace(self, weight=weight, bias=bias)
 
 
 class HeadTried(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +79,8 @@ class HeadTried(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     strength: float | None  # of neighbors, how many
-    loss: float | None  # log loss, at its best temperature; None of neighbors
-    accuracy: float
+    loss: float | None  # as the objective has it, at its best calibration; None of neighbors
+    score: float  # as the objective measures it
 
 
 @dataclass(frozen=True)
@@ -83,112 +90,136 @@ class Evidence:
     tried: tuple[HeadTried, ...]  # empty where there are too few examples
     best: HeadTried | None
     logits: Floats  # of the best, (N, classes that occur)
-    y: Labels  # the truth, numbered among these classes
+    y: Truth  # the truth, numbered among these classes
 
 
-def fit(x: Rows, y: Labels, *, method: str = LOGISTIC, strength: float | None = None) -> LinearHead:
-    """A head for features (N, D) and labels (N,), in which every class from 0 on occurs.
+def fit(
+    x: Rows,
+    y: Truth,
+    *,
+    method: str = LOGISTIC,
+    strength: float | None = None,
+    objective: Objective = CLASSES,
+) -> LinearHead:
+    """A head for features (N, D) and their truth, in which every class from 0 on occurs.
 
     On one machine the same data give the same bytes, on however many cores: it is computed on one.
     """
     with threadpool_limits(1):
         if method == LDA:
-            return LinearHead(*discriminant(x, y), LDA)
+            return LinearHead(*discriminant(x, y, objective.weights(y)), LDA)
         if method == RIDGE:
-            scale, strength = Scale.of(x), strength or RIDGE_STRENGTHS[0]
-            ridge = Ridge.of(scale(x), np.eye(int(y.max()) + 1)[y])
-            return LinearHead(*scale.folded(*ridge.linear(strength)), RIDGE, strength)
+            scale, strength = Scale.of(x), strength or objective.strengths[0]
+            ridge = Ridge.of(scale(x), objective.columns(y), objective.weights(y))
+            linear = scale.folded(*ridge.linear(strength))
+            return LinearHead(*linear, RIDGE, strength, objective.link)
         strength = strength or _DEFAULT
         scale, rows, basis = _prepared(x)
-        weight, bias = _linear(_regression(C=strength).fit(rows, y))
+        regression = objective.regression(_TOLERANCE)
+        if regression is None:
+            raise ValueError(f"there is no {method} of {objective.kind}")
+        weight, bias = regression(rows, y, strength)
         weight = weight if basis is None else weight @ basis
-        return LinearHead(*scale.folded(weight, bias), LOGISTIC, strength)
+        return LinearHead(*scale.folded(weight, bias), LOGISTIC, strength, objective.link)
 
 
 def evidence(
     x: Rows,
-    y: Labels,
+    y: Truth,
     groups: Sequence[str],
     *,
     seed: int,
     methods: Sequence[str] = (LDA, RIDGE, LOGISTIC),
+    objective: Objective = CLASSES,
 ) -> Evidence:
-    """What heads on features (N, D) can do; examples of one group are left out together."""
-    folds = Folds.of(y, groups, seed=seed)
+    """What heads on features (N, D) can do; examples of one group are left out together.
+
+    Of ``methods`` those that the objective has are tried.
+    """
+    folds = objective.folds(y, groups, seed=seed)
     if not len(folds.rows):
         return Evidence((), None, np.zeros((0, 0)), folds.y)
     x = x[folds.rows]
     kinds: list[tuple[float, HeadTried, Floats]] = []
     with threadpool_limits(1):
         for method in methods:
-            judged = [
-                _judged(method, strength, logits, folds.y)
-                for strength, logits in _left_out(method, x, folds, np.asarray(groups))
-            ]
-            kinds.append(min(judged, key=lambda item: item[0]))
-        near = _neighbors(x, folds)
+            if method in METHODS[objective.kind]:
+                judged = [
+                    _judged(method, strength, logits, folds.y, objective)
+                    for strength, logits in _left_out(
+                        method, x, folds, np.asarray(groups), objective
+                    )
+                ]
+                kinds.append(min(judged, key=lambda item: item[0]))
+        near = _neighbors(x, folds, objective)
     _, best, logits = min(kinds, key=lambda item: item[0])
     return Evidence((*(item for _, item, _ in kinds), near), best, logits, folds.y)
 
 
 def _judged(
-    method: str, strength: float | None, logits: Floats, y: Labels
+    method: str, strength: float | None, logits: Floats, y: Truth, objective: Objective
 ) -> tuple[float, HeadTried, Floats]:
-    loss = log_loss(logits / temperature(logits, y), y)
-    right = float((logits.argmax(axis=1) == y).mean())
-    return loss, HeadTried(method=method, strength=strength, loss=loss, accuracy=right), logits
+    loss = objective.loss(logits, y)
+    score = objective.scorer(objective.said(logits), y)(None)
+    return loss, HeadTried(method=method, strength=strength, loss=loss, score=score), logits
 
 
 def _left_out(
-    method: str, x: Rows, folds: Folds, groups: NDArray[np.str_]
+    method: str, x: Rows, folds: Folds, groups: NDArray[np.str_], objective: Objective
 ) -> list[tuple[float | None, Floats]]:
     """By strength, what heads of one kind say of examples that they were not fitted on."""
+    y = folds.y
     if method == LDA:
-        return [(None, _across(x, folds))]
+        return [(None, _across(x, folds, objective))]
     if method == LOGISTIC:
-        return _regressions(x, folds)
+        return _regressions(x, folds, objective)
     # Ridge regression leaves out one example, or group, at a time: that costs nothing.
-    ridge = Ridge.of(Scale.of(x)(x), np.eye(len(folds.classes))[folds.y])
+    ridge = Ridge.of(Scale.of(x)(x), objective.columns(y), objective.weights(y))
     member = np.unique(groups[folds.rows], return_inverse=True)[1]
-    return [(strength, ridge.left_out(strength, member)) for strength in RIDGE_STRENGTHS]
+    return [(strength, ridge.left_out(strength, member)) for strength in objective.strengths]
 
 
-def _across(x: Rows, folds: Folds) -> Floats:
+def _across(x: Rows, folds: Folds, objective: Objective) -> Floats:
     """What LDA says of each fold when it is fitted on the others."""
-    logits = np.zeros((len(x), len(folds.classes)))
+    logits = np.zeros((len(x), int(folds.y.max()) + 1))
     for fitted, judged in folds:
-        weight, bias = discriminant(x[fitted], folds.y[fitted])
+        y = folds.y[fitted]
+        weight, bias = discriminant(x[fitted], y, objective.weights(y))
         logits[judged] = x[judged] @ weight.T + bias
     return logits
 
 
-def _regressions(x: Rows, folds: Folds) -> list[tuple[float | None, Floats]]:
+def _regressions(x: Rows, folds: Folds, objective: Objective) -> list[tuple[float | None, Floats]]:
     _, rows, _ = _prepared(x)
-    found = {strength: np.zeros((len(x), len(folds.classes))) for strength in STRENGTHS}
+    width = objective.columns(folds.y).shape[1]
+    found = {strength: np.zeros((len(x), width)) for strength in STRENGTHS}
     for fitted, judged in folds:
-        model = _regression(warm_start=True)  # from one strength on to the next
-        model.set_params(tol=_ROUGH)
+        regression = objective.regression(_ROUGH)  # from one strength on to the next
+        if regression is None:
+            raise ValueError(f"there is no {LOGISTIC} of {objective.kind}")
         for strength in STRENGTHS:
-            weight, bias = _linear(model.set_params(C=strength).fit(rows[fitted], folds.y[fitted]))
+            weight, bias = regression(rows[fitted], folds.y[fitted], strength)
             found[strength][judged] = rows[judged] @ weight.T + bias
     return list(found.items())
 
 
-def neighbors(x: Rows, y: Labels, asked: Rows, count: int) -> Labels:
-    """The most frequent class among the ``count`` rows that are nearest by cosine; ties low."""
+def neighbors(x: Rows, columns: Floats, asked: Rows, count: int) -> Floats:
+    """The mean of the ``columns`` (N, K) of the ``count`` rows that are nearest by cosine."""
     near = np.argsort(-(_unit(asked) @ _unit(x).T), axis=1, kind="stable")[:, :count]
-    votes: Labels = np.eye(int(y.max()) + 1)[y[near]].sum(axis=1).argmax(axis=1)
-    return votes
+    found: Floats = columns[near].mean(axis=1)
+    return found
 
 
-def _neighbors(x: Rows, folds: Folds) -> HeadTried:
-    right = dict.fromkeys(_COUNTS, 0)
+def _neighbors(x: Rows, folds: Folds, objective: Objective) -> HeadTried:
+    columns = objective.columns(folds.y)
+    scores: dict[int, float] = {}
     for count in _COUNTS:
+        found = np.zeros(columns.shape)
         for fitted, judged in folds:
-            said = neighbors(x[fitted], folds.y[fitted], x[judged], count)
-            right[count] += int((said == folds.y[judged]).sum())
-    count = max(right, key=lambda item: right[item])
-    return HeadTried(method=NEIGHBORS, strength=count, loss=None, accuracy=right[count] / len(x))
+            found[judged] = neighbors(x[fitted], columns[fitted], x[judged], count)
+        scores[count] = objective.scorer(objective.said(found), folds.y)(None)
+    count = max(scores, key=lambda item: scores[item])
+    return HeadTried(method=NEIGHBORS, strength=count, loss=None, score=scores[count])
 
 
 def _unit(x: Rows) -> Rows:
@@ -204,18 +235,3 @@ def _prepared(x: Rows) -> tuple[Scale, Floats, Floats | None]:
         return scale, rows, None
     left, singular, basis = np.linalg.svd(rows, full_matrices=False)
     return scale, left * singular, basis
-
-
-def _regression(**options: Any) -> LogisticRegression:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(**{"tol": _TOLERANCE, "max_iter": _ITERATIONS, **options})
-
-
-def _linear(model: LogisticRegression) -> tuple[Floats, Floats]:
-    """Weight (classes, features) and bias (classes,) of a fitted model."""
-    if len(model.coef_) > 1:
-        return model.coef_, model.intercept_
-    # For two classes scikit-learn has one row, the difference of the two.
-    halves = np.array([[-0.5], [0.5]])
-    return halves @ model.coef_, (halves @ model.intercept_[:, None]).ravel()

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 import onnx
 
 from converters.folder import ModelFolder
 from converters.session import Device
-from finetuning import calibration, cut, graph, heads
-from finetuning.calibration import Abstention, Calibration, Labels
+from finetuning import cut, graph, heads
 from finetuning.cut import Cut
 from finetuning.data.dataset import Dataset, Example
 from finetuning.data.splits import Split
 from finetuning.features import Features, Rows, extract
 from finetuning.framing import Framing, framings
 from finetuning.heads import Evidence, LinearHead
+from finetuning.objectives.objective import Objective, Trust, Truth
 from finetuning.ridge import Floats
 from finetuning.stages import LAST
 
@@ -47,11 +46,6 @@ class Part:
         return cls(tuple(dataset.examples[n] for n in places))
 
     @property
-    def labels(self) -> Labels:
-        """The class of each example (N,)."""
-        return np.array([example.target for example in self.examples], np.int64)
-
-    @property
     def groups(self) -> list[str]:
         """What of each must be left out together: its group, else copies of the same content."""
         return [example.group or example.sha256 for example in self.examples]
@@ -63,6 +57,7 @@ class Work:
 
     base: ModelFolder
     dataset: Dataset
+    objective: Objective
     split: Split
     seed: int
     cache: Path
@@ -80,24 +75,27 @@ class Work:
         """What is held out."""
         return Part.of(self.dataset, self.split.test)
 
+    def truth(self, part: Part) -> Truth:
+        """What is to be said of the examples of a part."""
+        return self.objective.truth(part.examples)
+
 
 @dataclass(frozen=True)
 class Probe:
     """A head on frozen features, fitted on the training part."""
 
     framing: Framing
-    framings: Mapping[str, float]  # tried -> log loss of left-out examples
+    framings: Mapping[str, float]  # tried -> loss of left-out examples
     cut: Cut
     evidence: Evidence
-    head: LinearHead  # with its temperature
-    calibration: Calibration | None  # None where there are too few examples for one
-    abstention: Abstention | None
+    head: LinearHead  # calibrated
+    trust: Trust | None  # None where there are too few examples to tell
     features: Features
     backbone: TorchBackbone | None = None  # with what it learned, where more than a head was
 
     @property
     def loss(self) -> float | None:
-        """The log loss of left-out training examples."""
+        """The loss of left-out training examples."""
         return self.evidence.best.loss if self.evidence.best else None
 
     def see(self, work: Work, examples: Sequence[Example]) -> None:
@@ -110,7 +108,7 @@ class Probe:
         return _rows(self.features, self.framing, self.cut, examples)
 
     def logits(self, examples: Sequence[Example]) -> Floats:
-        """What the head says of examples (N, classes)."""
+        """The scores of examples (N, classes) by the head."""
         return self.head.logits(self.rows(examples))
 
     def network(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -133,17 +131,18 @@ def fit(work: Work) -> Probe:
     way, losses, found = _framed(work, ways)
     found.add(extract(train.examples, {way.name: way.extractor}, work.cache, work.progress))
     work.progress(f"choosing where to cut, on {len(train.examples)} {work.dataset.modality}s")
-    chosen = _cut(way, found, train, work.seed)
-    x, y = _rows(found, way, chosen, train.examples), train.labels
+    chosen = _cut(work, way, found, train)
+    x, y = _rows(found, way, chosen, train.examples), work.truth(train)
     work.progress(f"fitting heads on {x.shape[1]} features")
-    evidence = heads.evidence(x, y, train.groups, seed=work.seed)
+    objective = work.objective
+    evidence = heads.evidence(x, y, train.groups, seed=work.seed, objective=objective)
     best = evidence.best
     if best is None:
-        head = heads.fit(x, y, method=heads.LDA)
-        return Probe(way, losses, chosen, evidence, head, None, None, found)
-    head = heads.fit(x, y, method=best.method, strength=best.strength)
-    calibrated, abstains, by = _calibrated(evidence)
-    return Probe(way, losses, chosen, evidence, head.cooled(by), calibrated, abstains, found)
+        head = heads.fit(x, y, method=heads.METHODS[objective.kind][0], objective=objective)
+        return Probe(way, losses, chosen, evidence, head, None, found)
+    head = heads.fit(x, y, method=best.method, strength=best.strength, objective=objective)
+    factors, shifts, trust = objective.calibrated(evidence.logits, evidence.y)
+    return Probe(way, losses, chosen, evidence, head.adjusted(factors, shifts), trust, found)
 
 
 def _framed(work: Work, ways: Sequence[Framing]) -> tuple[Framing, dict[str, float], Features]:
@@ -156,43 +155,18 @@ def _framed(work: Work, ways: Sequence[Framing]) -> tuple[Framing, dict[str, flo
     extractors = {way.name: way.extractor for way in ways}
     work.progress(f"features of {len(sample.examples)} images, framed in {len(ways)} ways")
     found = extract(sample.examples, extractors, work.cache, work.progress)
-    losses = {way.name: _cut(way, found, sample, work.seed).loss for way in ways}
+    losses = {way.name: _cut(work, way, found, sample).loss for way in ways}
     best = min(ways, key=lambda way: losses[way.name])
     return best, losses, found
 
 
-def _cut(way: Framing, found: Features, part: Part, seed: int) -> Cut:
+def _cut(work: Work, way: Framing, found: Features, part: Part) -> Cut:
     vectors = {
         stage.output: found.of(way.name, stage.output, part.examples) for stage in way.stages
     }
-    return cut.choose(way.stages, vectors, part.labels, part.groups, seed=seed)
+    y, groups = work.truth(part), part.groups
+    return cut.choose(way.stages, vectors, y, groups, seed=work.seed, objective=work.objective)
 
 
 def _rows(found: Features, way: Framing, chosen: Cut, examples: Sequence[Example]) -> Rows:
     return np.hstack([found.of(way.name, stage.output, examples) for stage in chosen.stages])
-
-
-def _calibrated(evidence: Evidence) -> tuple[Calibration, Abstention, float]:
-    logits, y = evidence.logits, evidence.y
-    by = calibration.temperature(logits, y)
-    before = np.exp(calibration.log_softmax(logits))
-    after = np.exp(calibration.log_softmax(logits / by))
-    found = Calibration(
-        temperature=by,
-        error_before=calibration.calibration_error(before, y),
-        error=calibration.calibration_error(after, y),
-    )
-    return found, calibration.abstention(after, y), by
-
-
-def on_held_out(
-    probe: Probe, probabilities: Floats, y: Labels
-) -> tuple[Calibration | None, Abstention | None]:
-    """Calibration and abstention with what the exported file does on held-out examples."""
-    if probe.calibration is None or probe.abstention is None:
-        return None, None
-    error = calibration.calibration_error(probabilities, y)
-    return (
-        msgspec.structs.replace(probe.calibration, held_out_error=error),
-        calibration.measured(probe.abstention, probabilities, y),
-    )

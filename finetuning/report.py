@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,12 @@ from converters.folder import Manifest
 from finetuning import card
 from finetuning.data.dataset import Dataset, Example, printable
 from finetuning.evaluation import BASELINES, CurvePoint, Metrics
+from finetuning.results.classes import ClassMetrics
+from finetuning.results.labels import LabelMetrics, LabelMistake
+from finetuning.results.numbers import NumberMetrics, NumberMistake
+from finetuning.scores import Answer
+
+AnyMistake = Answer | LabelMistake | NumberMistake
 
 _MISTAKES = 12
 _THUMBNAIL = 176
@@ -34,7 +41,7 @@ class Curve:
     line: str  # points of a polyline
     band: str  # points of a polygon, from the worst draw to the best
     points: tuple[tuple[float, float, CurvePoint], ...]
-    grid: tuple[tuple[float, str], ...]  # y, label
+    grid: tuple[tuple[float, float], ...]  # y, value
 
 
 @cache
@@ -49,6 +56,9 @@ def environment() -> jinja2.Environment:
     )
     env.filters |= {"escaped": card.escaped, "fenced": card.fenced}
     env.filters["percent"] = lambda value: "n/a" if value is None else f"{100 * value:.1f} %"
+    env.filters["figure"] = lambda value: "n/a" if value is None else f"{value:.4g}"
+    env.filters["score"] = card.score
+    env.filters["gain"] = card.gain
     return env
 
 
@@ -66,12 +76,12 @@ def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dat
             folder=manifest.record.source_datasets[-1].id,
             names=BASELINES,
             best=metrics.gain.over,
+            loss="squared error" if metrics.kind == "regression" else "log loss",
             curve=curve(metrics.learning_curve),
-            matrix=len(metrics.classes) <= _MATRIX,
-            confusions=confusions(metrics)[:_PAIRS],
-            mistakes=[(item, shown(examples[item.file])) for item in metrics.mistakes[:_MISTAKES]],
+            **_of_kind(metrics),
+            mistakes=[(item, shown(examples[item.file])) for item in _mistakes(metrics)],
             skipped=skipped(metrics),
-            usage=card.usage(printable(str(out)), metrics.modality),
+            usage=card.usage(printable(str(out)), metrics.modality, metrics.kind),
             license=card.license_name(manifest.record.license),
             seconds=sum(metrics.seconds.values()),
         )
@@ -84,14 +94,14 @@ def curve(points: tuple[CurvePoint, ...], width: int = 640, height: int = 260) -
     left, right, top, bottom = 48, 20, 26, 34
     first, last = points[0].n_train, points[-1].n_train
     floor = math.floor(min(point.lowest for point in points) * 10) / 10
-    floor = min(floor, 0.9)
+    floor = max(min(floor, 0.9), 0.0)  # an R2 may lie below, where nothing was learned
 
     def x(point: CurvePoint) -> float:
         share = math.log(point.n_train / first) / math.log(last / first) if last > first else 0.5
         return round(left + share * (width - left - right), 1)
 
     def y(value: float) -> float:
-        return round(top + (1 - value) / (1 - floor) * (height - top - bottom), 1)
+        return round(top + (1 - max(value, floor)) / (1 - floor) * (height - top - bottom), 1)
 
     step = 0.1 if 1 - floor <= 0.5 else 0.2
     ticks = [1 - n * step for n in range(int((1 - floor) / step + 1e-6) + 1)]
@@ -100,14 +110,53 @@ def curve(points: tuple[CurvePoint, ...], width: int = 640, height: int = 260) -
     return Curve(
         width=width,
         height=height,
-        line=" ".join(f"{x(point)},{y(point.accuracy)}" for point in points),
+        line=" ".join(f"{x(point)},{y(point.score)}" for point in points),
         band=" ".join([*upper, *lower]),
-        points=tuple((x(point), y(point.accuracy), point) for point in points),
-        grid=tuple((y(tick), f"{100 * tick:.0f} %") for tick in ticks),
+        points=tuple((x(point), y(point.score), point) for point in points),
+        grid=tuple((y(tick), tick) for tick in ticks),
     )
 
 
-def confusions(metrics: Metrics) -> list[tuple[str, str, int]]:
+@dataclass(frozen=True)
+class Scatter:
+    """True and predicted numbers in the coordinates of their SVG, a square."""
+
+    side: int
+    points: tuple[tuple[float, float], ...]  # x: true, y: predicted
+    least: float  # of both
+    most: float
+
+
+def scatter(pairs: Sequence[tuple[float, float]], side: int = 360) -> Scatter:
+    """Where the points of true and predicted numbers go."""
+    values = [value for pair in pairs for value in pair]
+    least, most = min(values), max(values)
+    scale = (side - 40) / ((most - least) or 1)
+
+    def at(value: float) -> float:
+        return round(20 + (value - least) * scale, 1)
+
+    points = tuple((at(true), round(side - at(said), 1)) for true, said in pairs)
+    return Scatter(side=side, points=points, least=least, most=most)
+
+
+def _of_kind(metrics: Metrics) -> dict[str, object]:
+    """What only the report of this kind shows."""
+    if isinstance(metrics, ClassMetrics):
+        matrix = len(metrics.classes) <= _MATRIX
+        return {"matrix": matrix, "confusions": confusions(metrics)[:_PAIRS]}
+    if isinstance(metrics, NumberMetrics):
+        return {"scatters": [scatter(points) for points in metrics.points]}
+    return {}
+
+
+def _mistakes(metrics: Metrics) -> Sequence[AnyMistake]:
+    if isinstance(metrics, (ClassMetrics, LabelMetrics, NumberMetrics)):
+        return metrics.mistakes[:_MISTAKES]
+    return ()
+
+
+def confusions(metrics: ClassMetrics) -> list[tuple[str, str, int]]:
     """(true class, taken for, count), the commonest first."""
     pairs = [
         (metrics.classes[row].label, metrics.classes[column].label, count)

@@ -56,12 +56,15 @@ class Ridge:
     offset: Floats  # (K,)
     vectors: Floats  # (N, R): left singular vectors of the rows
     values: Floats  # (R,): squared singular values
+    roots: Floats  # (N,): of the weights, which rows and targets are multiplied by
 
     @classmethod
-    def of(cls, rows: Floats, targets: Floats) -> Ridge:
-        """The decomposition of rows (N, D), for targets (N, K)."""
-        center, offset = rows.mean(axis=0), targets.mean(axis=0)
-        rows, targets = rows - center, targets - offset
+    def of(cls, rows: Floats, targets: Floats, weights: Floats | None = None) -> Ridge:
+        """The decomposition of rows (N, D), for targets (N, K); all weigh the same, or as said."""
+        roots = np.ones(len(rows)) if weights is None else np.sqrt(weights)
+        center = np.average(rows, axis=0, weights=weights)
+        offset = np.average(targets, axis=0, weights=weights)
+        rows, targets = (rows - center) * roots[:, None], (targets - offset) * roots[:, None]
         if len(rows) <= rows.shape[1]:
             values, vectors = np.linalg.eigh(rows @ rows.T)
             kept = values > _NOTHING * max(values.max(initial=0.0), np.finfo(float).tiny)
@@ -71,20 +74,21 @@ class Ridge:
             kept = values > _NOTHING * max(values.max(initial=0.0), np.finfo(float).tiny)
             values = values[kept]
             vectors = rows @ (right[:, kept] / np.sqrt(values))
-        return cls(rows, center, targets, offset, vectors, values)
+        return cls(rows, center, targets, offset, vectors, values, roots)
 
     def left_out(self, strength: float, groups: NDArray[np.int64] | None = None) -> Floats:
         """Predictions (N, K), each by a fit of all rows but its own, or but those of its group."""
         shrink = self.values / (self.values + strength)
         fitted = (self.vectors * shrink) @ (self.vectors.T @ self.targets)
         residual = self.targets - fitted
-        lever = 1 / len(self.rows) + (self.vectors**2) @ shrink
+        mean = self.roots / np.linalg.norm(self.roots)
+        lever = mean**2 + (self.vectors**2) @ shrink
         left = residual / np.maximum(1 - lever, _ROUNDING)[:, None]
         for places in _shared(groups):
             part = self.vectors[places]
-            hat = 1 / len(self.rows) + (part * shrink) @ part.T
+            hat = np.outer(mean[places], mean[places]) + (part * shrink) @ part.T
             left[places] = np.linalg.lstsq(np.eye(len(places)) - hat, residual[places])[0]
-        found: Floats = self.targets - left + self.offset
+        found: Floats = (self.targets - left) / self.roots[:, None] + self.offset
         return found
 
     def linear(self, strength: float) -> tuple[Floats, Floats]:

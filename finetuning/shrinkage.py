@@ -17,8 +17,13 @@ from finetuning.ridge import Floats
 _LEAST = 1e-9  # of the shrinkage: the covariance of few rows alone has no inverse
 
 
-def discriminant(x: NDArray[np.floating], y: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Weight (classes, D) and bias (classes,) of log posteriors; every class from 0 on occurs."""
+def discriminant(
+    x: NDArray[np.floating], y: NDArray[np.int64], weights: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Weight (classes, D) and bias (classes,) of log posteriors; every class from 0 on occurs.
+
+    How frequent classes are is said by ``weights``, 1 on average, where they do not all count 1.
+    """
     counts = np.bincount(y)
     x = x.astype(np.float64)
     means = np.stack([x[y == label].mean(axis=0) for label in range(len(counts))])
@@ -31,7 +36,9 @@ def discriminant(x: NDArray[np.floating], y: NDArray[np.int64]) -> tuple[Floats,
     center = x.mean(axis=0)
     solved = _solved(within / scale, (means - center) / scale)
     weight = solved / scale
-    offset = -0.5 * ((means - center) * weight).sum(axis=1) + np.log(counts / len(y))
+    offset = -0.5 * ((means - center) * weight).sum(axis=1) + np.log(
+        np.bincount(y, weights) / len(y)
+    )
     return weight, offset - weight @ center
 
 

@@ -272,6 +272,7 @@ def finetune(
     options: Options | None = None,
     seed: int = 0,
     test_fraction: float = 0.25,
+    balanced: bool = False,
     unfreeze: str = "auto",
     budget: str = "auto",
     device: Device = "auto",
@@ -283,7 +284,8 @@ def finetune(
     """A run folder at ``out``: ``model`` with a new head for the labelled images in ``data``.
 
     ``data`` has one folder a class, or is a table or an archive, as ``options`` say;
-    ``test_fraction`` of it is held out unless it has its own `test` folder. Metrics are in
+    ``test_fraction`` of it is held out unless it has its own `test` folder, and ``balanced`` lets
+    rare classes count as much as others. Metrics are in
     the manifest's ``run`` and in `metrics.json`.
 
     Raises:
@@ -304,6 +306,7 @@ def finetune(
         options=options,
         seed=seed,
         test_fraction=test_fraction,
+        balanced=balanced,
         unfreeze=unfreeze,
         seconds=seconds_of(budget),
         cache=settings.features,

@@ -20,7 +20,7 @@ from converters.export import export
 from converters.image_front import ImageFront
 from converters.preprocess import recipe
 from converters.registry import load_backbone
-from finetuning import calibration, graph, heads
+from finetuning import graph, heads
 from finetuning.data.dataset import Example
 from finetuning.features import Features, key_of
 from finetuning.framing import tuned_framing
@@ -86,6 +86,11 @@ def _task(work: Work, probe: Probe) -> Task:
         raise ConversionError("only networks of images can be trained through yet")
     if work.base.manifest.kind == "run":
         raise ConversionError("what was fine-tuned before gets a new head, and stays as it is")
+    objective = work.objective
+    if objective.kind != "classification":
+        raise ConversionError(f"for {objective.kind} a new head alone is fitted yet")
+    if objective.weights(np.arange(2)) is not None:
+        raise ConversionError("classes are weighed in the head alone yet")
     backbone = load_backbone(work.base.files, record)
     if not isinstance(backbone, TorchBackbone):
         raise ConversionError(f"its weights are in {record.framework or 'ONNX'}, not in torch")
@@ -109,7 +114,7 @@ def _task(work: Work, probe: Probe) -> Task:
         layer=stage.layer,
         pool=_pool(stage),
         photos=photos,
-        labels=train.labels,
+        labels=work.truth(train),
         groups=tuple(train.groups),
         classes=len(work.dataset.classes),
         features=rows,
@@ -154,22 +159,14 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
         graph.save(network, file)
         parity.check(file, tuned.backbone, Path(folder))
     framing = tuned_framing(work.base, probe.framing, network, stage, work.device)
-    by = calibration.temperature(tuned.judged, tuned.truth)
-    before, after = (
-        np.exp(calibration.log_softmax(logits)) for logits in (tuned.judged, tuned.judged / by)
-    )
+    factors, shifts, trust = work.objective.calibrated(tuned.judged, tuned.truth)
     head = LinearHead(tuned.weight.astype(np.float64), tuned.bias.astype(np.float64), METHOD)
     return replace(
         probe,
         framing=framing,
         cut=replace(probe.cut, stages=(stage,)),
-        head=head.cooled(by),
-        calibration=calibration.Calibration(
-            temperature=by,
-            error_before=calibration.calibration_error(before, tuned.truth),
-            error=calibration.calibration_error(after, tuned.truth),
-        ),
-        abstention=calibration.abstention(after, tuned.truth),
+        head=head.adjusted(factors, shifts),
+        trust=trust,
         features=Features({}),
         backbone=tuned.backbone,
     )

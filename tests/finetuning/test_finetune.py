@@ -78,7 +78,9 @@ def test_a_run_folder_is_whole_and_predict_says_what_the_report_says(
     assert metrics["baselines"]["majority"] == pytest.approx(1 / 3)
     assert 0 <= metrics["baselines"]["pixels"] <= 1
     assert 0 <= metrics["baselines"]["random_weights"] <= 1
-    assert metrics["learning_curve"][-1]["accuracy"] == metrics["accuracy"]
+    assert (
+        metrics["learning_curve"][-1]["score"] == metrics["accuracy"] == metrics["score"]["value"]
+    )
     assert metrics["share"] < 1
     assert [layer.name for layer in folder.manifest.layers]
     assert metrics["calibration"]["error"] <= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +48,11 @@ def finetune(
     text_column: options.TextColumn = None,
     label_column: options.LabelColumns = None,
     group_column: options.GroupColumn = None,
+    kind: options.Kind = None,
+    balanced: Annotated[
+        bool,
+        typer.Option("--balanced", help="Let rare classes count as much as frequent ones."),
+    ] = False,
     split: options.SplitFile = None,
     device: options.Device = "auto",
     force: Annotated[
@@ -58,7 +63,10 @@ def finetune(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Put a new head on a pretrained model for your own labelled images, and measure it."""
+    """Make a pretrained model tell what your own data are labelled with, and measure it.
+
+    Labels are one class each, several that may hold, or numbers: what they are is seen.
+    """
     import sys
 
     from finetuning.data.options import Options
@@ -66,7 +74,7 @@ def finetune(
     from tlhub.settings import Settings
 
     labels = tuple(label_column or ())
-    chosen = Options(image_column, text_column, labels, group_column, split=split)
+    chosen = Options(image_column, text_column, labels, group_column, kind, split)
     settings = Settings.load(offline=offline or None)
     with output.progress(progress, quiet=quiet) as report:
         run = api.finetune(
@@ -76,6 +84,7 @@ def finetune(
             options=chosen,
             seed=seed,
             test_fraction=test_fraction,
+            balanced=balanced,
             budget=budget,
             unfreeze=unfreeze,
             device=device,
@@ -104,25 +113,54 @@ def _facts(run: ModelFolder) -> Mapping[str, Any]:
     return run.manifest.run or {}
 
 
+def _figures(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to say of this kind of targets besides."""
+    if metrics["kind"] == "multi-label":
+        yield (
+            f"macro F1 {metrics['macro_f1']:.1%}, micro F1 {metrics['micro_f1']:.1%} by thresholds "
+            f"for each label; all labels right of {metrics['all_right']:.1%}"
+        )
+    for item in metrics.get("numbers", ()):
+        low, high = item["mae_interval"]
+        yield (
+            f"{item['name']} is off by {item['mae']:.4g} on average (95 %: {low:.4g} to "
+            f"{high:.4g}); RMSE {item['rmse']:.4g}, spread of the numbers {item['spread']:.4g}"
+        )
+        if item["margin"]:
+            margin = item["margin"]
+            yield (
+                f"  it is off by {margin['margin']:.4g} or less in "
+                f"{margin['held_out_share']:.0%} of what was held out"
+            )
+    if metrics.get("unequal") or metrics.get("balanced"):
+        yield (
+            f"accuracy {metrics['accuracy']:.1%}, balanced accuracy "
+            f"{metrics['balanced_accuracy']:.1%}, macro F1 {metrics['macro_f1']:.1%}"
+            + ("" if metrics["balanced"] else "; --balanced lets rare classes count as much")
+        )
+
+
 def _print(run: ModelFolder) -> None:
     from rich.table import Table
 
     from finetuning.evaluation import BASELINES
 
     metrics = _facts(run)["metrics"]
+    score = metrics["score"]
+    form = "{:.3f}" if metrics["kind"] == "regression" else "{:.1%}"
     table = Table(box=None, pad_edge=False)
-    table.add_column("held-out accuracy", style="bold")
+    table.add_column(f"held-out {score['measure']}", style="bold")
     table.add_column("", justify="right")
     table.add_column("")
-    low, high = metrics["interval"]
-    table.add_row(
-        "this model", f"{metrics['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}"
-    )
+    within = " to ".join(form.format(end) for end in score["interval"])
+    table.add_row("this model", form.format(score["value"]), f"95 % interval {within}")
     for key, name in BASELINES.items():
-        accuracy = metrics["baselines"].get(key)
-        if accuracy is not None:
-            table.add_row(name, f"{accuracy:.1%}", "")
+        value = metrics["baselines"].get(key)
+        if value is not None:
+            table.add_row(name, form.format(value), "")
     output.show(table)
+    for line in _figures(metrics):
+        output.line(line)
     gain = metrics["gain"]
     if gain["value"] <= 0:
         output.line(f"transfer does not help here: {BASELINES[gain['over']]} does as well")
@@ -131,8 +169,8 @@ def _print(run: ModelFolder) -> None:
     left = "" if metrics["share"] == 1 else f", {metrics['share']:.0%} of the network is left"
     output.line(f"{metrics['head']} on {' + '.join(metrics['stages'])}{left}")
     output.line(metrics["tuning"])
-    if metrics["abstention"] and metrics["abstention"]["threshold"] is not None:
-        found = metrics["abstention"]
+    found = metrics.get("abstention")
+    if found and found["threshold"] is not None:
         output.line(
             f"for {found['risk']:.0%} errors, trust what has a probability of "
             f"{found['threshold']:.2f} or more: {found['held_out_coverage']:.0%} of what was "

@@ -36,7 +36,9 @@ TextColumn = Annotated[
 ]
 LabelColumns = Annotated[
     list[str] | None,
-    typer.Option("--label-column", help="The column with labels; several are several labels."),
+    typer.Option(
+        "--label-column", help="The column with labels or numbers; several times for several."
+    ),
 ]
 GroupColumn = Annotated[
     str | None,

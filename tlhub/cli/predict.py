@@ -36,7 +36,11 @@ def predict(
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option("--top", min=1, help="How many labels for each (5), or things (100)."),
+        typer.Option(
+            "--top",
+            min=1,
+            help="How many labels for each (5, or all that hold), or things (100).",
+        ),
     ] = None,
     min_score: Annotated[
         float | None,
@@ -58,8 +62,7 @@ def predict(
     quiet: options.Quiet = False,
     json: options.Json = False,
 ) -> None:
-    """Classify photos or texts, or find what is in photos and where."""
-    from converters.interface import PROBABILITIES
+    """Classify photos or texts, tell numbers of them, or find what is in photos and where."""
     from tlhub import api
     from tlhub.settings import Settings
 
@@ -88,17 +91,28 @@ def predict(
     for name, answer in zip(names, answers, strict=True):
         lines = list(_lines(answer))
         if quiet:
-            for line in lines[:1]:
-                output.line(line.label)
+            for line in lines if runner.thresholds and top is None else lines[:1]:
+                output.line(f"{line.value:g}" if _is_number(line) else line.label)
             continue
         output.line(name)
-        if not lines:
+        if not lines and runner.thresholds:
+            output.line("  none of the labels reaches its threshold; --top 3 shows the likeliest")
+        elif not lines:
             output.line(f"  nothing with a score of at least {options['min_score']:g}")
         for line in lines:
-            where = f"  {' '.join(f'{side:.0f}' for side in line.box)}" if _is_thing(line) else ""
-            is_share = runner.scores == PROBABILITIES
-            score = f"{line.score:6.1%}" if is_share else f"{line.score:7.3f}"
-            output.line(f"  {score}  {line.label}{where}")
+            output.line(f"  {_shown(line, runner)}")
+
+
+def _shown(line: Any, runner: OnnxModel[Any, Any]) -> str:
+    """A label with its score, a thing with its place, or a number with its name."""
+    from converters.interface import PROBABILITIES
+
+    if _is_number(line):
+        return f"{line.name} = {line.value:.5g}"
+    where = f"  {' '.join(f'{side:.0f}' for side in line.box)}" if _is_thing(line) else ""
+    is_share = runner.scores == PROBABILITIES
+    score = f"{line.score:6.1%}" if is_share else f"{line.score:7.3f}"
+    return f"{score}  {line.label}{where}"
 
 
 def _options(
@@ -151,14 +165,21 @@ def _lines(answer: Any) -> list[Any]:
     return list(answer.shares) if hasattr(answer, "shares") else list(answer)
 
 
+def _is_number(line: Any) -> bool:
+    return hasattr(line, "value")
+
+
 def _is_thing(line: Any) -> bool:
     return hasattr(line, "box")
 
 
 def _document(answer: Any) -> list[dict[str, Any]]:
     """An answer as `--json` prints it; a mask by how many pixels it has."""
-    found = []
+    found: list[dict[str, Any]] = []
     for line in _lines(answer):
+        if _is_number(line):
+            found.append({"name": line.name, "value": line.value})
+            continue
         item = {"label": line.label, "score": line.score}
         if _is_thing(line):
             item["box"] = list(line.box)

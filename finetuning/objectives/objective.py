@@ -1,0 +1,145 @@
+"""What an objective is: everything in which one class, several labels, and numbers differ.
+
+The way from features to a head is the same for all (`finetuning.cut`, `finetuning.heads`): ridge
+regression on `columns`, other methods where there are some, and of all that was tried the least
+`loss` of examples that were left out. What a run says of each kind is in `finetuning.results`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.interface import PREDICTIONS, PROBABILITIES
+from finetuning.data.dataset import Example, Kind
+from finetuning.folds import Folds
+from finetuning.ridge import Floats
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Truth = NDArray[Any]  # (N,) or (N, K), by kind
+# How good answers are, with a weight for each example or without: more is better.
+Scorer = Callable[[Floats | None], float]
+# Weight (K, D) and bias (K,) for rows, their truth, and a strength; from one call on to the next.
+Regression = Callable[[Floats, Truth, float], tuple[Floats, Floats]]
+
+_DRAWS = 1000  # of a bootstrap
+
+
+@dataclass(frozen=True)
+class Link:
+    """What makes answers of the scores of a head, and what they are called in the graph."""
+
+    output: str
+    operator: str | None  # of ONNX; None: the scores are the answers
+
+    def __call__(self, scores: Floats) -> Floats:
+        """Answers (N, K) for scores (N, K)."""
+        if self.operator is None:
+            return scores
+        if self.operator == "Sigmoid":
+            found: Floats = np.exp(-np.logaddexp(0, -scores))
+            return found
+        raised: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares: Floats = raised / raised.sum(axis=1, keepdims=True)
+        return shares
+
+
+SOFTMAX = Link(PROBABILITIES, "Softmax")
+SIGMOID = Link(PROBABILITIES, "Sigmoid")
+IDENTITY = Link(PREDICTIONS, None)
+
+
+class Trust(Protocol):
+    """How far answers can be trusted, by what was said of training examples left out in turn."""
+
+
+class Objective(Protocol):
+    """What is learned of an example, and what is good at it."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the targets are."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each score of a head is called."""
+
+    @property
+    def described(self) -> str:
+        """What is learned, in words."""
+
+    @property
+    def link(self) -> Link:
+        """What makes answers of scores."""
+
+    @property
+    def measure(self) -> str:
+        """What a model is judged by in the end, of which more is better."""
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Of ridge regression, to choose among."""
+
+    @property
+    def constant(self) -> str:
+        """The baseline that looks at no example: a key of `finetuning.evaluation.BASELINES`."""
+
+    def truth(self, examples: Sequence[Example]) -> Truth:
+        """What holds of the examples."""
+
+    def weights(self, y: Truth) -> Floats | None:
+        """How much each example counts (N,), 1 on average; None: all the same."""
+
+    def renumbered(self, y: Truth) -> Truth:
+        """The truth of some of the examples, without classes that do not occur in it."""
+
+    def original(self, said: NDArray[Any], y: Truth) -> NDArray[Any]:
+        """What was said of a renumbered truth, in the numbers of ``y`` again."""
+
+    def strata(self, y: Truth) -> NDArray[np.int64]:
+        """One number for each example (N,), by which they are spread over parts."""
+
+    def folds(self, y: Truth, groups: Sequence[str], *, seed: int) -> Folds:
+        """Which are left out together; none where too few can be."""
+
+    def columns(self, y: Truth) -> Floats:
+        """What ridge regression is fitted to (N, K)."""
+
+    def regression(self, tolerance: float) -> Regression | None:
+        """Logistic regression of this kind, where it has one."""
+
+    def loss(self, scores: Floats, y: Truth) -> float:
+        """How wrong scores of left-out examples are, as well calibrated as they can be."""
+
+    def calibrated(self, scores: Floats, y: Truth) -> tuple[Floats, Floats, Trust]:
+        """Factors (K,) and shifts (K,) that make the most of scores; what is left to trust."""
+
+    def said(self, scores: Floats) -> NDArray[Any]:
+        """What a scorer compares with the truth: of classes the likeliest, else the scores."""
+
+    def scorer(self, said: NDArray[Any], y: Truth) -> Scorer:
+        """How good what is said is, as `measure` names it."""
+
+    def always(self, y: Truth, count: int) -> NDArray[Any]:
+        """What is best said of ``count`` examples that nobody looks at."""
+
+    def of_words(self, x: csr_matrix, y: Truth, asked: csr_matrix, *, seed: int) -> NDArray[Any]:
+        """What a linear model of sparse features, a row for each text, says of others."""
+
+
+def interval(scorers: Sequence[Scorer], count: int, *, seed: int) -> tuple[float, float]:
+    """The 95 % interval of a score, or of the first over the second, by a bootstrap."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(_DRAWS):
+        weights = random.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
+        own, *other = (scorer(weights) for scorer in scorers)
+        found.append(own - sum(other))
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(low), float(high)

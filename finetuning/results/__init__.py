@@ -1,0 +1,1 @@
+"""What a run says of its model: one class, several labels, or numbers."""
