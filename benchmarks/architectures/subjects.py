@@ -13,7 +13,7 @@ from functools import cache
 import msgspec
 
 from catalog import snapshot
-from catalog.record import ModelRecord
+from catalog.record import ModelRecord, Preprocess
 
 # A dozen that differ in what they ask of an exporter; CI converts them.
 SLICE = (
@@ -35,7 +35,8 @@ class Subject:
 @cache
 def all_subjects() -> dict[str, Subject]:
     """Every subject by its name."""
-    return {subject.name: subject for subject in [*_timm(), *_torchvision(), *_transformers()]}
+    subjects = [*_timm(), *_torchvision(), *_spatial(), *_keras(), *_transformers()]
+    return {subject.name: subject for subject in subjects}
 
 
 def _timm() -> Iterator[Subject]:
@@ -61,6 +62,37 @@ def _torchvision() -> Iterator[Subject]:
             families[builder.__module__.rpartition(".")[2]].append(known[name])
     for family, members in sorted(families.items()):
         yield Subject(f"torchvision/{family}", min(members, key=_cost))
+
+
+def _spatial() -> Iterator[Subject]:
+    """Each of torchvision's segmentation networks and detectors."""
+    from torchvision import models
+
+    how = Preprocess(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), interpolation="bilinear")
+    tasks = {
+        "image-segmentation": (models.segmentation, how, (3, 96, 96)),
+        "object-detection": (models.detection, None, None),
+    }
+    for task, (module, preprocess, size) in tasks.items():
+        for name in models.list_models(module=module):
+            record = ModelRecord(
+                uid=f"test/{name}",
+                task=task,
+                modality="image",
+                framework="torchvision",
+                architecture=name,
+                num_classes=5,
+                preprocess=preprocess,
+                input_size=size,
+            )
+            yield Subject(f"torchvision/{name}", record)
+
+
+def _keras() -> Iterator[Subject]:
+    from benchmarks.architectures.alive_keras import APPLICATIONS, record_of
+
+    for name, side in APPLICATIONS.items():
+        yield Subject(f"keras/{name}", record_of(name, side))
 
 
 def _transformers() -> Iterator[Subject]:

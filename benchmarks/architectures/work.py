@@ -16,18 +16,21 @@ from typing import Any
 import msgspec
 import torch
 
-from benchmarks.architectures import tiny
-from benchmarks.architectures.alive import enliven
+from benchmarks.architectures import alive_keras, tiny
+from benchmarks.architectures.alive import enliven, enliven_spatial
 from benchmarks.architectures.subjects import all_subjects
 from catalog.errors import ConversionError, TlhubError
 from catalog.record import ModelRecord
 from converters import weights
 from converters.convert import WEIGHTS, convert
 from converters.evidence import sample_photos
+from converters.interface import EMBEDDING
 from converters.registry import random_backbone
 from converters.runtime import OnnxModel
 from converters.text_front import SENTENCES
 from tlhub import repositories
+
+_SPATIAL = {"image-segmentation", "object-detection"}
 
 
 def main(name: str) -> None:
@@ -67,8 +70,14 @@ def _source(record: ModelRecord, folder: Path) -> tuple[ModelRecord, dict[str, P
         if said.obstacle is not None:
             raise ConversionError(said.obstacle)
         return said.record, files
+    if record.framework == "keras":
+        _, file = alive_keras.write(record, folder)
+        return record, {file.name: file}
     backbone = random_backbone(record, 0)
-    enliven(backbone.module.model, record)
+    if record.task in _SPATIAL:
+        enliven_spatial(backbone)
+    else:
+        enliven(backbone.module.model, record)
     weights.write(backbone.module.model.state_dict(), folder / WEIGHTS)
     return record, {WEIGHTS: folder / WEIGHTS}
 
@@ -82,7 +91,8 @@ def _convert(record: ModelRecord, files: dict[str, Path], out: Path) -> dict[str
     for one in given:
         if record.num_classes:
             model.predict([one])
-        model.features(one)
+        if EMBEDDING in model.outputs:
+            model.features(one)
     parity = folder.manifest.parity
     if parity is None:
         raise ValueError("converted without a check")

@@ -92,7 +92,7 @@ def load(files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> Torc
         if name.endswith(".keras") or _is_whole(file):
             loaded = _quietly(lambda: keras().saving.load_model(file, compile=False), name)
             return _backbone(loaded, record)
-        model = _application(record)
+        model = application(record)
         _quietly(lambda: model.load_weights(str(file)), name)
     return _backbone(model, record)
 
@@ -103,7 +103,7 @@ def fresh(record: ModelRecord) -> TorchBackbone:
     Raises:
         ConversionError: it is none.
     """
-    return _backbone(_application(record), record)
+    return _backbone(application(record), record)
 
 
 def mode_of(architecture: str) -> str | None:
@@ -118,7 +118,12 @@ def mode_of(architecture: str) -> str | None:
     return None
 
 
-def _application(record: ModelRecord) -> Any:
+def application(record: ModelRecord) -> Any:
+    """The application of Keras that a record names, with weights drawn at random.
+
+    Raises:
+        ConversionError: Keras has none of this name.
+    """
     name = record.architecture or ""
     applications = keras().applications
     build = getattr(applications, name, None)

@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from PIL import Image
 
+from benchmarks.architectures.alive_keras import APPLICATIONS, enliven, write
+from benchmarks.architectures.alive_keras import record_of as application
 from catalog.errors import ConversionError, IntegrityError, TlhubError, UnsafeError
 from catalog.record import ModelRecord
 from converters import keras_pooling, parity
 from converters.convert import convert
-from converters.evidence import sample_photos
 from converters.keras_network import keras as on_torch
 from converters.registry import load_backbone
 from converters.runtime import OnnxModel
@@ -30,46 +30,6 @@ h5py = pytest.importorskip("h5py")
 # Keras itself, when tests make models with it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 RECORD = ModelRecord(uid="test/model", framework="keras")
-
-
-def application(name: str, side: int, uid: str | None = None, classes: int = 7) -> ModelRecord:
-    return ModelRecord(
-        uid=f"keras/{uid or name}",
-        framework="keras",
-        architecture=name,
-        num_classes=classes,
-        input_size=(3, side, side),
-    )
-
-
-def enliven(model) -> None:
-    """Random weights that mute nothing, with the statistics that belong to them."""
-    random = np.random.default_rng(0)
-    for layer in model.layers:
-        if type(layer).__name__ == "BatchNormalization":
-            layer.momentum = 0.0
-            for name, low in (("gamma", 0.5), ("beta", -0.5)):
-                weight = getattr(layer, name, None)
-                if weight is not None:
-                    weight.assign(random.uniform(low, low + 1, weight.shape).astype(np.float32))
-    height, width = model.input_shape[1:3]
-    pieces = [
-        photo[y : y + 200, x : x + 200][:: 2 * side - 1]
-        for photo in sample_photos().values()
-        for y in (0, 200)
-        for x in (0, 150, 300)
-        for side in (0, 1)
-    ]
-    images = [np.asarray(Image.fromarray(p).resize((width, height))) / 127.5 - 1 for p in pieces]
-    with torch.no_grad():
-        model(np.stack(images).astype(np.float32), training=True)
-        # Classes that are not near each other: whoever resizes photos otherwise must not swap them.
-        classes = next(layer for layer in reversed(model.layers) if layer.weights)
-        classes.bias.assign(np.linspace(-3, 3, classes.bias.shape[0], dtype=np.float32))
-        for layer in model.layers:  # what hardly varies would be blown up, rounding and all
-            if type(layer).__name__ == "BatchNormalization":
-                spread = layer.moving_variance.value
-                spread.clamp_(min=float(spread.median()))
 
 
 @pytest.fixture(scope="module")
@@ -120,25 +80,9 @@ def test_the_probabilities_are_those_of_keras(small, tmp_path):
     np.testing.assert_allclose(seen, expected, atol=1e-6)
 
 
-def _weights_of(record: ModelRecord, folder: Path, **options):
-    keras = on_torch()
-    keras.utils.set_random_seed(0)
-    build = getattr(keras.applications, str(record.architecture))
-    _, height, width = record.input_size
-    shape = (height, width, 3)
-    model = build(weights=None, classes=record.num_classes, input_shape=shape, **options)
-    enliven(model)
-    file = folder / "weights.h5"
-    from keras.src.legacy.saving import legacy_h5_format
-
-    with h5py.File(file, "w") as content:
-        legacy_h5_format.save_weights_to_hdf5_group(content, model)
-    return model, {file.name: file}
-
-
-def _check_application(record: ModelRecord, tmp_path: Path, **options) -> None:
-    model, files = _weights_of(record, tmp_path, **options)
-    folder = convert(record, files, tmp_path / "out")
+def _check_application(record: ModelRecord, tmp_path: Path) -> None:
+    model, file = write(record, tmp_path)
+    folder = convert(record, {file.name: file}, tmp_path / "out")
     figures = folder.manifest.parity
     assert figures.max_rel_diff <= figures.tolerance <= 1e-4
     assert figures.photos == 6
@@ -160,7 +104,7 @@ def _check_application(record: ModelRecord, tmp_path: Path, **options) -> None:
 
 def test_an_application_of_keras_takes_photos(tmp_path):
     record = application("MobileNet", 64, "MobileNet_0.25_64")
-    _check_application(record, tmp_path, alpha=0.25)
+    _check_application(record, tmp_path)
     again = load_backbone({"model.safetensors": tmp_path / "out" / "model.safetensors"}, record)
     assert parity.check(tmp_path / "out" / "model.onnx", again, tmp_path).max_rel_diff <= 1e-5
     weight = next(p for n, p in again.module.model.named_parameters() if p.ndim == 4)
@@ -171,11 +115,7 @@ def test_an_application_of_keras_takes_photos(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "side"),
-    [("Xception", 96), ("VGG16", 64), ("VGG19", 64), ("ResNet50", 64), ("InceptionV3", 96),
-     ("InceptionResNetV2", 96), ("MobileNet", 64), ("DenseNet121", 64), ("NASNetMobile", 64)],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "side"), APPLICATIONS.items())
 def test_the_applications_of_2018_are_converted(name, side, tmp_path):
     _check_application(application(name, side), tmp_path)
 
