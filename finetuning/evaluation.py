@@ -20,8 +20,12 @@ from finetuning.cut import Tried
 from finetuning.data.dataset import Example, Kind, Skipped
 from finetuning.data.findings import Finding
 from finetuning.heads import HeadTried, fit
-from finetuning.objectives.objective import Objective, Trust, Truth, interval
+from finetuning.nearest import Near
+from finetuning.objectives.objective import Objective, Scorer, Trust, Truth, interval
+from finetuning.runs import Previous
+from finetuning.scores import Score
 from finetuning.tuning.evidence import Evidence
+from finetuning.worth import Worth, worth
 
 SCHEMA_VERSION = 3
 
@@ -41,14 +45,6 @@ _REPEATS = 3
 # max|file - head| / max|head| over answers: fp32 against fp64, batches of other sizes.
 TOLERANCE = 1e-3
 _PREDICT = 64  # photos between two lines of progress
-
-
-class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is judged by, of the exported file on the held-out examples: more is better."""
-
-    measure: str  # such as `accuracy`
-    value: float
-    interval: tuple[float, float]  # 95 %
 
 
 class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +92,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     gain: Gain
     onnx_agreement: float  # held-out examples on which the file and the fitted head agree
     learning_curve: tuple[CurvePoint, ...]
+    worth: Worth | None = None  # of more examples; None where there are too few to say
+    nearest: Mapping[str, tuple[Near, ...]] = {}  # training examples, by the worst mistakes
+    previous: Previous | None = None  # a run on the same data before this one
     framing: str  # how a photo is fitted to the network
     framings: Mapping[str, float]  # tried -> loss; empty where there is one way
     stages: tuple[str, ...]  # whose vectors, side by side, the head is on
@@ -118,6 +117,11 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
         """What the targets are."""
         kind: Kind = self.__struct_config__.tag  # type: ignore[assignment]
         return kind
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """The held-out examples of the mistakes, the worst first."""
+        return ()
 
     def figures(self) -> dict[str, float]:
         """The figures of the model by the names that the hubs have for them."""
@@ -230,14 +234,15 @@ def learning_curve(
     method: str,
     strength: float | None,
     seed: int,
-) -> tuple[CurvePoint, ...]:
+) -> tuple[tuple[CurvePoint, ...], Worth | None]:
     """The score on ``test`` (features, truth) by how much of ``train`` was learned from.
 
-    Parts are drawn class by class, at least one image of each, several times.
+    Parts are drawn class by class, at least one image of each, several times; a smaller part of a
+    draw lies within a larger one. Beside it, what more examples are worth.
     """
     x, y = train
     strata = objective.strata(y)
-    points: dict[int, list[float]] = {}
+    points: dict[int, list[Scorer]] = {}
     for fraction in _FRACTIONS:
         for draw in range(_REPEATS if fraction < 1 else 1):
             random = np.random.default_rng([seed, draw])
@@ -249,8 +254,9 @@ def learning_curve(
             )
             head = fit(x[rows], y[rows], method=method, strength=strength, objective=objective)
             said = objective.said(head.logits(test[0]))
-            points.setdefault(len(rows), []).append(objective.scorer(said, test[1])(None))
-    return tuple(
+            points.setdefault(len(rows), []).append(objective.scorer(said, test[1]))
+    scores = {n: [scorer(None) for scorer in scorers] for n, scorers in points.items()}
+    curve = tuple(
         CurvePoint(
             n_train=n,
             score=float(np.mean(values)),
@@ -258,5 +264,6 @@ def learning_curve(
             highest=max(values),
             draws=len(values),
         )
-        for n, values in points.items()
+        for n, values in scores.items()
     )
+    return curve, worth(points, len(test[1]), seed=seed)

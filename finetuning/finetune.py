@@ -33,14 +33,15 @@ from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Layer, Manifest, Mod
 from converters.interface import EMBEDDING, TOKENIZER
 from converters.preprocess import description
 from converters.session import Device
-from finetuning import baselines, card, evaluation, graph, probe, report
+from finetuning import baselines, card, evaluation, graph, probe, report, runs
 from finetuning.data.dataset import Dataset, printable
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
-from finetuning.data.splits import SPLIT, Split, split
+from finetuning.data.splits import SPLIT, Split, places, split
 from finetuning.data.splits import write as write_split
 from finetuning.evaluation import HeldOut, Metrics, SplitFiles
 from finetuning.features import Features, extract
+from finetuning.nearest import of_worst
 from finetuning.probe import Part, Probe, Work
 from finetuning.results.kinds import AnyObjective, facts_of, metrics_of, objective_of
 from finetuning.tuning import strategy
@@ -123,7 +124,7 @@ def finetune(
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = _baselines(work, plain, found)
         with clock("learning curve", "learning curve"):
-            curve = evaluation.learning_curve(
+            curve, more = evaluation.learning_curve(
                 (frozen.rows(train.examples), learned),
                 (frozen.rows(test.examples), truth),
                 objective,
@@ -163,6 +164,7 @@ def finetune(
             "onnx_agreement": 1.0 if parity.top1_agreement is None else parity.top1_agreement,
             "gain": evaluation.gain(said, beside, truth, objective, seed=seed),
             "learning_curve": curve,
+            "worth": more,
             "framing": found.framing.name,
             "framings": found.framings,
             "stages": tuple(stage.name for stage in found.cut.stages),
@@ -182,6 +184,12 @@ def finetune(
         }
         held = HeldOut(test.examples, answers, truth, learned, found.trust, seed)
         metrics = metrics_of(shared, held, objective)
+        worst = metrics.worst
+        metrics = msgspec.structs.replace(
+            metrics,
+            nearest=of_worst(frozen, train, test, worst[: report.MISTAKES], count=report.NEIGHBORS),
+            previous=runs.previous(out, places(dataset, sides), metrics.score, worst),
+        )
         write_split(folder / SPLIT, dataset, sides)
         manifest = _manifest(record, dataset, metrics, parity, _layers(model, tuned))
         progress("writing the report")

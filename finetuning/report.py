@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,18 +15,19 @@ import jinja2
 from PIL import Image
 
 from converters.folder import Manifest
-from finetuning import card
-from finetuning.data.dataset import Dataset, Example, printable
+from finetuning import card, drawing
+from finetuning.data.dataset import Dataset, Example, classes_of, printable
 from finetuning.evaluation import BASELINES, CurvePoint, Metrics
 from finetuning.results.classes import ClassMetrics
 from finetuning.results.labels import LabelMetrics, LabelMistake
 from finetuning.results.numbers import NumberMetrics, NumberMistake
-from finetuning.scores import Answer
+from finetuning.scores import TITLES, Answer
 
 AnyMistake = Answer | LabelMistake | NumberMistake
 
-_MISTAKES = 12
-_THUMBNAIL = 176
+MISTAKES = 12
+NEIGHBORS = 3  # training examples beside each of them
+_THUMBNAIL, _SMALL = 176, 96  # pixels
 _LETTERS = 300  # of a text
 _MATRIX = 40  # classes; beyond, the confusion matrix is a list of the commonest confusions
 _PAIRS = 20
@@ -78,7 +79,11 @@ def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dat
             best=metrics.gain.over,
             loss="squared error" if metrics.kind == "regression" else "log loss",
             curve=curve(metrics.learning_curve),
-            **_of_kind(metrics),
+            profile=drawing.profile(
+                metrics.cuts, metrics.stages, plain=metrics.kind == "regression"
+            ),
+            nearest=_neighbors(metrics, data, examples),
+            **_of_kind(metrics, examples),
             mistakes=[(item, shown(examples[item.file])) for item in _mistakes(metrics)],
             skipped=skipped(metrics),
             usage=card.usage(printable(str(out)), metrics.modality, metrics.kind),
@@ -140,11 +145,46 @@ def scatter(pairs: Sequence[tuple[float, float]], side: int = 360) -> Scatter:
     return Scatter(side=side, points=points, least=least, most=most)
 
 
-def _of_kind(metrics: Metrics) -> dict[str, object]:
+@dataclass(frozen=True)
+class Neighbor:
+    """A training example that is much like another, as it is shown."""
+
+    name: str
+    told: str  # what holds of it
+    shown: str
+
+
+def _neighbors(
+    metrics: Metrics, data: Dataset, examples: Mapping[str, Example]
+) -> dict[str, list[Neighbor]]:
+    """By the name of a mistake the training examples that are most like it."""
+    found: dict[str, list[Neighbor]] = defaultdict(list)
+    for name, near in metrics.nearest.items():
+        for item in near:
+            other = examples[item.file]
+            found[name].append(Neighbor(item.file, _told(other, data), shown(other, _SMALL)))
+    return found
+
+
+def _told(example: Example, data: Dataset) -> str:
+    """What holds of an example, in words."""
+    labels = [data.classes[n] for n in classes_of(example.target)]
+    if labels or data.kind != "regression":
+        return " + ".join(labels) or "none"
+    numbers = example.target if isinstance(example.target, tuple) else (example.target,)
+    return ", ".join(f"{number:.4g}" for number in numbers)
+
+
+def _of_kind(metrics: Metrics, examples: Mapping[str, Example]) -> dict[str, object]:
     """What only the report of this kind shows."""
     if isinstance(metrics, ClassMetrics):
-        matrix = len(metrics.classes) <= _MATRIX
-        return {"matrix": matrix, "confusions": confusions(metrics)[:_PAIRS]}
+        return {
+            "matrix": len(metrics.classes) <= _MATRIX,
+            "confusions": confusions(metrics)[:_PAIRS],
+            "titles": TITLES,
+            "reliability": drawing.reliability(metrics.reliability, metrics.reliability_before),
+            "sure": [(item, shown(examples[item.file])) for item in metrics.sure],
+        }
     if isinstance(metrics, NumberMetrics):
         return {"scatters": [scatter(points) for points in metrics.points]}
     return {}
@@ -152,7 +192,7 @@ def _of_kind(metrics: Metrics) -> dict[str, object]:
 
 def _mistakes(metrics: Metrics) -> Sequence[AnyMistake]:
     if isinstance(metrics, (ClassMetrics, LabelMetrics, NumberMetrics)):
-        return metrics.mistakes[:_MISTAKES]
+        return metrics.mistakes[:MISTAKES]
     return ()
 
 
@@ -176,17 +216,18 @@ def skipped(metrics: Metrics) -> list[tuple[str, int, list[str]]]:
     return [(reason, count, names[reason]) for reason, count in counts.most_common()]
 
 
-def shown(example: Example) -> str:
+def shown(example: Example, size: int = _THUMBNAIL) -> str:
     """A text, cut where it is long, or a picture."""
     if not isinstance(example.content, str):
-        return picture(example)
-    return example.text if len(example.text) <= _LETTERS else f"{example.text[:_LETTERS]}…"
+        return picture(example, size)
+    text = printable(example.text)
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
 
 
-def picture(photo: Example) -> str:
+def picture(photo: Example, size: int = _THUMBNAIL) -> str:
     """A small JPEG of an image as a data URI."""
     image = Image.fromarray(photo.image())
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    image.thumbnail((size, size))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,14 @@ import numpy as np
 
 from catalog.errors import NotFoundError, TlhubError
 from converters.folder import MANIFEST, ONNX, ModelFolder
+from finetuning.data.dataset import Part
 from finetuning.data.splits import SPLIT
+from finetuning.scores import Score
 
 METRICS = "metrics.json"
 _DRAWS = 2000  # of the bootstrap
+_LOOKED_AT = 50  # runs that may be a previous one
+_SAME = 0.5  # of the examples of two runs, for their data to count as the same
 
 
 class _Wrong(msgspec.Struct, frozen=True):
@@ -65,6 +69,17 @@ class Run:
         return found
 
     @property
+    def score(self) -> Score | None:
+        """What it is judged by; of older runs the accuracy."""
+        metrics = self.metrics
+        old = {"measure": "accuracy", "value": metrics.get("accuracy")}
+        found = metrics.get("score") or {**old, "interval": metrics.get("interval")}
+        try:
+            return msgspec.convert(found, Score)
+        except msgspec.ValidationError:
+            return None
+
+    @property
     def data(self) -> str:
         """The data that it learned from, as they were named."""
         return str((self.facts.get("data") or {}).get("folder", ""))
@@ -94,11 +109,17 @@ class Run:
     @cached_property
     def held_out(self) -> Mapping[str, str]:
         """By name the digests of the examples that it was measured on; of old runs empty ones."""
-        if SPLIT not in self.folder.manifest.files:
+        if not self.split:
             return dict.fromkeys(self._known.split.test, "")
+        return {row["name"]: row["sha256"] for row in self.split if row["part"] == "test"}
+
+    @cached_property
+    def split(self) -> list[dict[str, str]]:
+        """The rows of `split.csv`: name, part, sha256; of old runs none."""
+        if SPLIT not in self.folder.manifest.files:
+            return []
         with (self.path / SPLIT).open(encoding="utf-8", newline="") as stream:
-            rows = csv.DictReader(stream)
-            return {row["name"]: row["sha256"] for row in rows if row["part"] == "test"}
+            return list(csv.DictReader(stream))
 
     @property
     def wrong(self) -> frozenset[str] | None:
@@ -115,11 +136,23 @@ class Run:
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run's accuracy is over another's, as fractions."""
+    """What one run's score is over another's."""
 
     value: float
-    interval: tuple[float, float] | None  # 95 %; None where they held out different examples
+    interval: tuple[float, float] | None  # 95 %; None where it cannot be had in pairs
     examples: int  # held out by both
+    same: bool  # whether those are all
+
+
+class Previous(msgspec.Struct, frozen=True, kw_only=True):
+    """A run on the same data, and how much better the later one is."""
+
+    name: str  # of its folder
+    created: str
+    model: str
+    strategy: str
+    score: Score
+    over: Difference
 
 
 @dataclass(frozen=True)
@@ -173,25 +206,72 @@ def listed(folder: Path) -> tuple[list[Run], list[Broken]]:
 
 
 def difference(one: Run, other: Run, *, seed: int = 0) -> Difference | None:
-    """How much more accurate ``one`` is than ``other``; None where one does not say how it is.
+    """How much better ``one`` is than ``other``; None where they are not judged by the same.
 
-    Where both held out the same examples the interval is of the paired difference.
+    Where both held out the same examples, and are judged by how many of them they tell right, the
+    interval is of the paired difference.
     """
-    try:
-        value = float(one.metrics["accuracy"]) - float(other.metrics["accuracy"])
-    except (KeyError, TypeError):
+    if one.score is None:
+        return None
+    return _difference(one.score, one.held_out, one.wrong, other, seed=seed)
+
+
+def previous(
+    out: Path, places: Mapping[str, tuple[Part, str]], score: Score, wrong: Collection[str]
+) -> Previous | None:
+    """The newest run beside or at ``out`` on the data of a run that is being made, compared to it.
+
+    ``places`` has the part and the digest of each of its examples by name.
+    """
+    folder = out.resolve().parent
+    found, _ = listed(folder) if folder.is_dir() else ([], [])
+    own = {sha for _, sha in places.values()}
+    held = {name: sha for name, (part, sha) in places.items() if part == "test"}
+    for run in found[:_LOOKED_AT]:
+        seen = {row["sha256"] for row in run.split}
+        if len(own & seen) < _SAME * len(own | seen):
+            continue
+        over = _difference(score, held, frozenset(wrong), run, seed=0)
+        if over is not None and run.score is not None:
+            return Previous(
+                name=run.path.name,
+                created=run.created,
+                model=run.folder.manifest.record.base_model or run.folder.manifest.uid,
+                strategy=run.strategy,
+                score=run.score,
+                over=over,
+            )
+    return None
+
+
+def _difference(
+    score: Score,
+    held_out: Mapping[str, str],
+    wrong: frozenset[str] | None,
+    other: Run,
+    *,
+    seed: int,
+) -> Difference | None:
+    before = other.score
+    if before is None or before.measure != score.measure:
         return None
     shared = [
         name
-        for name, sha in sorted(one.held_out.items())
+        for name, sha in sorted(held_out.items())
         if (known := other.held_out.get(name)) is not None and (sha == known or not (sha and known))
     ]
-    same = bool(shared) and len(shared) == len(one.held_out) == len(other.held_out)
-    if not same or one.wrong is None or other.wrong is None:
-        return Difference(value=value, interval=None, examples=len(shared))
-    gains = np.array([(name in other.wrong) - (name in one.wrong) for name in shared], float)
+    same = bool(shared) and len(shared) == len(held_out) == len(other.held_out)
+    told_right = score.measure == "accuracy" and wrong is not None and other.wrong is not None
+    if not same or not told_right:
+        value = score.value - before.value
+        return Difference(value=value, interval=None, examples=len(shared), same=same)
+    own, theirs = wrong or frozenset(), other.wrong or frozenset()
+    gains = np.array([(name in theirs) - (name in own) for name in shared], float)
     draws = np.random.default_rng(seed).integers(0, len(gains), (_DRAWS, len(gains)))
     low, high = np.quantile(gains[draws].mean(axis=1), [0.025, 0.975])
     return Difference(
-        value=float(gains.mean()), interval=(float(low), float(high)), examples=len(gains)
+        value=float(gains.mean()),
+        interval=(float(low), float(high)),
+        examples=len(gains),
+        same=True,
     )

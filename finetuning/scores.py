@@ -27,6 +27,14 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     higher_is_better: bool = True
 
 
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is judged by, of the exported file on the held-out examples: more is better."""
+
+    measure: str  # such as `accuracy`
+    value: float
+    interval: tuple[float, float]  # 95 %
+
+
 # What each measure is called where people read it.
 TITLES = {
     "accuracy": "accuracy",

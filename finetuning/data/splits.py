@@ -101,6 +101,16 @@ def write(file: Path, data: Dataset, sides: Split) -> None:
             stream.write(f"{name},{part},{example.sha256}\r\n".encode())
 
 
+def places(data: Dataset, sides: Split) -> dict[str, tuple[Part, str]]:
+    """The part and the digest of each example by name."""
+    found: dict[str, tuple[Part, str]] = {}
+    for n in sides.train:
+        found[data.examples[n].name] = ("train", data.examples[n].sha256)
+    for n in sides.test:
+        found[data.examples[n].name] = ("test", data.examples[n].sha256)
+    return found
+
+
 def parts_in(file: Path) -> dict[str, Part]:
     """The part of each name in a split that was written down.
 

@@ -9,10 +9,10 @@ import msgspec
 
 from finetuning import calibration, scores
 from finetuning.calibration import Abstention, Calibration
-from finetuning.evaluation import HeldOut, Metrics, Score
+from finetuning.evaluation import HeldOut, Metrics
 from finetuning.objectives.classes import ClassTrust, OneClass
 from finetuning.objectives.objective import interval
-from finetuning.scores import Answer, Bin, ClassResult, Measure
+from finetuning.scores import Answer, Bin, ClassResult, Measure, Score
 
 
 class ClassMetrics(Metrics, frozen=True, kw_only=True, tag="classification"):
@@ -36,6 +36,11 @@ class ClassMetrics(Metrics, frozen=True, kw_only=True, tag="classification"):
         """Whether the classes have clearly different numbers of examples."""
         counts = [item.n_train + item.n_test for item in self.classes]
         return max(counts) > _UNEQUAL * min(counts)
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """The examples of the mistakes."""
+        return tuple(dict.fromkeys(item.file for item in self.mistakes))
 
     def figures(self) -> dict[str, float]:
         """Accuracy, and what counts all classes the same."""

@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finetuning.evaluation import HeldOut, Metrics, Score
+from finetuning.evaluation import HeldOut, Metrics
 from finetuning.objectives import platt, ranking
 from finetuning.objectives.labels import LabelTrust, SeveralLabels
 from finetuning.objectives.objective import interval
 from finetuning.ridge import Floats
+from finetuning.scores import Score
 
 _UNSURE = 0.5  # the threshold where nothing was left out to choose one by
 
@@ -51,6 +52,11 @@ class LabelMetrics(Metrics, frozen=True, kw_only=True, tag="multi-label"):
     calibration_error_before: float | None  # None where there are too few examples
     calibration_error: float | None  # on training examples left out in turn
     held_out_calibration_error: float
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """The examples of the mistakes."""
+        return tuple(dict.fromkeys(item.file for item in self.mistakes))
 
     def figures(self) -> dict[str, float]:
         """Mean average precision, and F1 by the thresholds."""

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from finetuning.evaluation import HeldOut, Metrics, Score
+from finetuning.evaluation import HeldOut, Metrics
 from finetuning.objectives.numbers import Numbers, NumberTrust, r2
 from finetuning.objectives.objective import Scorer, interval
 from finetuning.ridge import Floats
+from finetuning.scores import Score
 
 
 class Margin(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,11 @@ class NumberMetrics(Metrics, frozen=True, kw_only=True, tag="regression"):
     numbers: tuple[NumberResult, ...]
     mistakes: tuple[NumberMistake, ...]  # the worst first, by each number's spread
     points: tuple[tuple[tuple[float, float], ...], ...]  # by number: true and predicted
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """The examples of the mistakes."""
+        return tuple(dict.fromkeys(item.file for item in self.mistakes))
 
     def figures(self) -> dict[str, float]:
         """R2, and the errors where there is one number."""

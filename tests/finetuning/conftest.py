@@ -97,3 +97,23 @@ def make_data(make_photos: Make, tmp_path: Path) -> Make:
         return make_photos(classes, root, seed)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `data` and `run` are."""
+    return tmp_path_factory.mktemp("made")
+
+
+@pytest.fixture(scope="session")
+def data(place: Path, make_photos: Make) -> Path:
+    """What `run` learned from."""
+    return make_photos({"across": 12, "down": 12, "disc": 12}, place / "data")
+
+
+@pytest.fixture(scope="session")
+def run(place: Path, data: Path, tiny: ModelFolder) -> ModelFolder:
+    """A finished run, for tests that only look at it."""
+    from finetuning.finetune import finetune
+
+    return finetune(tiny, data, place / "runs" / "first", cache=place / "cache", device="cpu")

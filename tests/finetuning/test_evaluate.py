@@ -15,29 +15,12 @@ from finetuning import runs, scores
 from finetuning.evaluate import evaluate
 from finetuning.finetune import finetune
 
-CLASSES = {"across": 12, "down": 12, "disc": 12}
-
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("evaluate")
-
-
-@pytest.fixture(scope="module")
-def data(place: Path, make_photos: Any) -> Path:
-    return make_photos(CLASSES, place / "data")
-
-
-@pytest.fixture(scope="module")
-def run(place: Path, data: Path, tiny: ModelFolder) -> ModelFolder:
-    return finetune(tiny, data, place / "runs" / "first", cache=place / "cache", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def other(place: Path, data: Path, run: ModelFolder, tiny: ModelFolder) -> ModelFolder:
-    """The same data and split, cut nowhere."""
-    out = place / "runs" / "second"
-    return finetune(tiny, data, out, cut=False, cache=place / "cache", device="cpu")
+def other(data: Path, run: ModelFolder, tiny: ModelFolder) -> ModelFolder:
+    """The same data and split, cut nowhere, made after the other."""
+    out, cache = run.path.with_name("second"), run.path.parents[1] / "cache"
+    return finetune(tiny, data, out, cut=False, cache=cache, device="cpu")
 
 
 def metrics_of(folder: ModelFolder) -> dict[str, Any]:
@@ -174,3 +157,21 @@ def test_runs_of_one_split_are_compared_example_by_example(
     changed = runs.difference(one, runs.read(tmp_path / "changed"))
     assert changed is not None
     assert (changed.interval, changed.examples) == (None, 8)
+
+
+def test_a_run_is_compared_with_the_one_before_on_the_same_data(
+    run: ModelFolder, other: ModelFolder, make_photos: Any, tmp_path: Path
+) -> None:
+    assert metrics_of(run)["previous"] is None
+    found = metrics_of(other)["previous"]
+    assert (found["name"], found["over"]["examples"]) == ("first", 9)
+    assert found["over"]["value"] == pytest.approx(
+        metrics_of(other)["accuracy"] - metrics_of(run)["accuracy"]
+    )
+    report = (other.path / "report.html").read_text()
+    assert "Before this:" in report
+    assert "which is the better one cannot be told" in report
+    elsewhere = {f"{n}.png": ("test", str(n)) for n in range(9)}
+    score = runs.read(run.path).score
+    assert score is not None
+    assert runs.previous(run.path.with_name("third"), elsewhere, score, set()) is None

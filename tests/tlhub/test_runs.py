@@ -88,12 +88,12 @@ def test_compare_puts_runs_side_by_side_and_says_what_is_sure(folder: Path, colu
     pair = [str(folder / "old"), str(folder / "new")]
     text = cli("compare", *pair, columns=columns).stdout
     marked = [line.split()[1] for line in text.splitlines() if line.startswith("*")]
-    assert marked == ["accuracy", "strategy", "date"]
+    assert marked == ["score", "strategy", "date"]
     assert "on the same 20 held out" in text
     assert "no sure difference" not in text
-    assert "new is -40.0 points from old" in text
+    assert "new against old: -40.0 points" in text
     answer = json.loads(cli("compare", *pair, "--json").stdout)
-    assert answer["differences"] == ["accuracy (95 %)", "strategy", "date"]
-    [over] = answer["accuracy_over_first"]
+    assert answer["differences"] == ["score (95 %)", "strategy", "date"]
+    [over] = answer["over_first"]
     assert over["value"] == pytest.approx(-0.4)
     assert over["interval"][0] < -0.4 < over["interval"][1] < 0

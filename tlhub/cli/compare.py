@@ -65,7 +65,7 @@ def _run_at(model: str) -> Run | None:
 
 
 def _compare_runs(runs: Sequence[Run], *, json: bool) -> None:
-    """Runs side by side, and how much more accurate each is than the first."""
+    """Runs side by side, and how much better each is than the first."""
     from finetuning.runs import difference
     from tlhub.cli import run_facts
 
@@ -78,7 +78,7 @@ def _compare_runs(runs: Sequence[Run], *, json: bool) -> None:
             {
                 "runs": [run_facts.document(run) for run in runs],
                 "differences": [name for name, _, differ in rows if differ],
-                "accuracy_over_first": msgspec.to_builtins(over),
+                "over_first": msgspec.to_builtins(over),
             }
         )
         return

@@ -29,20 +29,22 @@ def document(run: Run) -> dict[str, Any]:
     }
 
 
-def accuracy(run: Run) -> str:
-    """Held-out accuracy with its interval, `92.1% (84.6-96.1)`; a dash where unknown."""
-    value, interval = run.metrics.get("accuracy"), run.metrics.get("interval")
-    if not isinstance(value, float):
+def score(run: Run) -> str:
+    """What it is judged by, with its interval, `92.1% (84.6-96.1)`; a dash where unknown."""
+    found = run.score
+    if found is None:
         return "-"
-    return f"{value:.1%}" + (
-        f" ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})" if interval else ""
-    )
+    measure = "" if found.measure == "accuracy" else f" {found.measure}"
+    low, high = found.interval
+    if _is_share(run):
+        return f"{found.value:.1%} ({100 * low:.1f}-{100 * high:.1f}){measure}"
+    return f"{found.value:.3f} ({low:.3f} to {high:.3f}){measure}"
 
 
 def baseline(run: Run) -> str:
     """The best of what it was measured against, `53.9% random weights`."""
     found = run.baseline
-    return f"{found[1]:.1%} {found[0].replace('_', ' ')}" if found else "-"
+    return f"{_figure(run, found[1])} {found[0].replace('_', ' ')}" if found else "-"
 
 
 def seconds(run: Run) -> str:
@@ -68,15 +70,22 @@ def rows(runs: Sequence[Run]) -> list[tuple[str, list[str], bool]]:
 
 
 def said(run: Run, first: Run, found: Difference) -> str:
-    """How much more accurate a run is than the first, and whether that can be told."""
-    points = f"{run.path.name} is {100 * found.value:+.1f} points from {first.path.name}"
+    """How much better a run is than the first, and whether that can be told."""
+    unit = " points" if _is_share(run) else ""
+
+    def shown(value: float) -> str:
+        return f"{100 * value:+.1f}" if _is_share(run) else f"{value:+.3f}"
+
+    start = f"{run.path.name} against {first.path.name}: {shown(found.value)}{unit}"
     if found.interval is None:
+        if found.same:
+            return f"{start} on the same {found.examples:,} held out: read the intervals"
         shared = f"only {found.examples:,}" if found.examples else "none"
-        return f"{points}; they held out different examples, {shared} in common: read the intervals"
-    low, high = (100 * value for value in found.interval)
+        return f"{start}; they held out different examples, {shared} in common: read the intervals"
+    low, high = found.interval
     sure = "" if low > 0 or high < 0 else ": no sure difference"
     same = f"on the same {found.examples:,} held out"
-    return f"{points} {same} (95 % interval {low:+.1f} to {high:+.1f}){sure}"
+    return f"{start} {same} (95 % interval {shown(low)} to {shown(high)}){sure}"
 
 
 def _lines(run: Run) -> dict[str, str]:
@@ -89,7 +98,7 @@ def _lines(run: Run) -> dict[str, str]:
         "classes": str((run.facts.get("data") or {}).get("classes", "-")),
         "learned from": str(metrics.get("n_train", "-")),
         "held out": str(metrics.get("n_test", "-")),
-        "accuracy (95 %)": accuracy(run),
+        "score (95 %)": score(run),
         **_other_baselines(run),
         "strategy": run.strategy or "-",
         "network left": _share(metrics.get("share")),
@@ -109,7 +118,18 @@ def _other_baselines(run: Run) -> dict[str, str]:
     from finetuning.evaluation import BASELINES
 
     known = run.metrics.get("baselines") or {}
-    return {name: _share(known.get(key)) for key, name in BASELINES.items()}
+    return {
+        name: _figure(run, value) if isinstance(value := known.get(key), float) else "-"
+        for key, name in BASELINES.items()
+    }
+
+
+def _is_share(run: Run) -> bool:
+    return run.metrics.get("kind") != "regression"
+
+
+def _figure(run: Run, value: float) -> str:
+    return f"{value:.1%}" if _is_share(run) else f"{value:.3f}"
 
 
 def _share(value: object) -> str:

@@ -48,13 +48,13 @@ def _print(found: Sequence[Run]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, right in (
-        *(("run", False), ("accuracy (95 %)", True), ("best baseline", True), ("model", False)),
+        *(("run", False), ("score (95 %)", True), ("best baseline", True), ("model", False)),
         *(("data", False), ("strategy", False), ("time", True), ("size", True), ("date", False)),
     ):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for run in found:
         cells = (
-            *(run.path.name, run_facts.accuracy(run), run_facts.baseline(run)),
+            *(run.path.name, run_facts.score(run), run_facts.baseline(run)),
             *(run.folder.manifest.record.base_model or "-", Path(run.data).name, run.strategy),
             *(run_facts.seconds(run), megabytes(run.size_bytes), run_facts.when(run)),
         )
