@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.disk import replacing, writing
-from catalog.errors import DataError, NotFoundError, TlhubError
+from catalog.errors import DataError, NotFoundError, StorageError, TlhubError
 from finetuning.data.dataset import Example, Skipped
+from finetuning.ranks import ALONE, Ranks
 
 _log = logging.getLogger(__name__)
 
@@ -95,11 +96,14 @@ def extract(
     extractors: Mapping[str, Extractor],
     cache: Path,
     progress: Callable[[str], None],
+    ranks: Ranks = ALONE,
 ) -> Features:
     """The vectors of every example by every extractor; an image is decoded once, if at all.
 
+    Each of ``ranks`` computes a share and writes shards of its own into the cache, which all read.
+
     Raises:
-        StorageError: the cache cannot be written.
+        StorageError: the cache cannot be written, or is not one for all of ``ranks``.
     """
     shas = {example.sha256 for example in examples}
     stores = {
@@ -111,8 +115,8 @@ def extract(
     features.extracted = dict.fromkeys(extractors, 0)
     failed: dict[str, str] = {}
     with writing(cache):
-        work = _Work(extractors, stores)
-        todo = {e.sha256: e for e in examples if work.missing(e.sha256)}
+        work = _Work(extractors, stores, ranks.local)
+        todo = {e.sha256: e for e in examples if work.missing(e.sha256) and _is_own(e, ranks)}
         for done, chunk in enumerate(work.run(list(todo.values())), 1):
             failed |= chunk.failed
             for name, vector, these, rows in chunk.found:
@@ -124,12 +128,44 @@ def extract(
                 progress(f"features of {min(done * work.batch, len(todo))} of {len(todo)}")
         for store in stores.values():
             store.flush()
+    if ranks.world > 1:
+        failed = _put_together(features, stores, failed, ranks)
     features.unreadable += [
         Skipped(example.name, failed[example.sha256])
         for example in examples
         if example.sha256 in failed
     ]
     return features
+
+
+def _is_own(example: Example, ranks: Ranks) -> bool:
+    """Whether this process computes it: by its content, as what others did by now is in flux."""
+    return int(example.sha256[:8], 16) % ranks.world == ranks.rank
+
+
+def _put_together(
+    features: Features,
+    stores: Mapping[tuple[str, str], _Store],
+    failed: Mapping[str, str],
+    ranks: Ranks,
+) -> dict[str, str]:
+    """Read what the other processes computed; why contents could not be read."""
+    every: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for reasons, computed in ranks.collected((dict(failed), features.extracted)):
+        every |= reasons
+        counts.update(computed)
+    features.extracted = {name: counts[name] for name in features.extracted}
+    for store in stores.values():
+        store.read()
+        lacking = store.wanted - store.known.keys() - every.keys()
+        if lacking:
+            raise StorageError(
+                f"features of {len(lacking)} examples are not in {store.folder}, which another "
+                "process has computed",
+                hint="put TLHUB_HOME on a disk that all nodes have",
+            )
+    return every
 
 
 @dataclass
@@ -148,9 +184,10 @@ class _Work:
         self,
         extractors: Mapping[str, Extractor],
         stores: Mapping[tuple[str, str], _Store],
+        processes: int,
     ) -> None:
         self.batch = max(item.batch for item in extractors.values())
-        self._workers = min(item.workers for item in extractors.values())
+        self._workers = max(1, min(item.workers for item in extractors.values()) // processes)
         self._extractors = extractors
         self._stores = stores
         self._opened: dict[str, Extract] = {}
@@ -206,12 +243,19 @@ class _Store:
     """The cached vectors of one kind: what is known of the contents asked for, what is new."""
 
     def __init__(self, folder: Path, wanted: AbstractSet[str]) -> None:
-        self.folder = folder
+        self.folder, self.wanted = folder, wanted
         self.known: dict[str, Rows] = {}
         self._new: list[str] = []
+        self._seen: set[Path] = set()
+        self.read()
+
+    def read(self) -> None:
+        """Take in what is there, other processes' shards too."""
+        folder = self.folder
         with contextlib.suppress(OSError):  # not there yet, or ours to read only
             os.utime(folder)  # its last use, by which it is pruned
-        for shard in sorted(folder.glob("*.npz")):
+        for shard in sorted(set(folder.glob("*.npz")) - self._seen):
+            self._seen.add(shard)
             try:
                 with shard.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                     keys, values = arrays["keys"], arrays["features"]
@@ -220,7 +264,7 @@ class _Store:
                 shard.unlink(missing_ok=True)
             else:
                 pairs = zip(keys.tolist(), values, strict=True)
-                self.known |= {key: value for key, value in pairs if key in wanted}
+                self.known |= {key: value for key, value in pairs if key in self.wanted}
 
     def add(self, key: str, value: Rows) -> None:
         if key in self.known:

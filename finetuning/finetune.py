@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as replaced
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -39,12 +40,16 @@ from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
 from finetuning.data.splits import SPLIT, Split, places, split
 from finetuning.data.splits import write as write_split
+from finetuning.engine import Engine
 from finetuning.evaluation import HeldOut, Metrics, SplitFiles
-from finetuning.features import Features, extract
+from finetuning.features import Features, extract, key_of
+from finetuning.interrupted import is_finished
 from finetuning.nearest import of_worst
 from finetuning.probe import Part, Probe, Work
+from finetuning.ranks import ALONE, Ranks
 from finetuning.results.kinds import AnyObjective, facts_of, metrics_of, objective_of
 from finetuning.tuning import strategy
+from finetuning.tuning.journal import Journal
 
 METRICS, HEAD = "metrics.json", "head.safetensors"
 TASKS = {"image": "image-classification", "text": "text-classification"}
@@ -67,6 +72,9 @@ def finetune(
     cache: Path,
     device: Device = "auto",
     replace: bool = False,
+    resume: bool = False,
+    ranks: Ranks = ALONE,
+    tensorboard: Path | None = None,
     command: Sequence[str] = (),
     progress: Progress = lambda _: None,
 ) -> ModelFolder:
@@ -80,9 +88,12 @@ def finetune(
     ``balanced`` makes rare classes count as much as others.
 
     ``unfreeze`` says how much of the network may be trained (`finetuning.tuning.tune.tune`), and
-    ``seconds`` for how long: 0 fits a head alone, None takes what the data are worth.
+    ``seconds`` for how long: 0 fits a head alone, None takes what the data are worth. ``resume``
+    goes on with a training that was interrupted. The first of ``ranks`` makes the run, and the
+    others help. ``tensorboard`` is where the course of a training is logged.
 
     Raises:
+        HelpedError: this process is none but a helper, and has done its share.
         DataError: the data cannot be used.
         UsageError: ``out`` is taken, or no place for a run; ``test_fraction`` makes no sense.
         ConversionError: ``model`` has no embedding to put a head on, or the exported file does
@@ -90,6 +101,13 @@ def finetune(
         StorageError: ``out`` or ``cache`` cannot be written.
     """
     _check_place(model, data, out)
+    engine = Engine(ranks, Journal.beside(out, ranks), tensorboard, shlex.join(command))
+    asked = (data.resolve(), options, seed, test_fraction, cut, balanced, unfreeze, seconds)
+    request = key_of("request", model.manifest.files[ONNX].sha256, *map(repr, asked))
+    if is_finished(out, request, engine.journal, resume=resume, replace=replace):
+        progress(f"{out} is finished already")
+        engine.part()
+        return ModelFolder.open(out)
 
     def fill(folder: Path) -> Manifest:
         clock = _Clock(progress)
@@ -103,20 +121,24 @@ def finetune(
             _check_modality(dataset, model)
             objective_of(dataset, balanced=balanced)  # fails early
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
-            plain = _plain_features(dataset, cache, progress)
+            plain = _plain_features(dataset, cache, progress, ranks)
             dataset = dataset.without(plain.unreadable)
             sides = split(dataset, seed=seed, test_fraction=test_fraction)
         objective = objective_of(dataset, balanced=balanced)
-        work = Work(model, dataset, objective, sides, seed, cache, device, progress, cut=cut)
+        work = Work(
+            model, dataset, objective, sides, seed, cache, device, progress, cut=cut, engine=engine
+        )
         train, test = work.train, work.test
         learned, truth = work.truth(train), work.truth(test)
 
         with clock("fitting", f"features of {len(train.examples)} {dataset.modality}s"):
             frozen = found = probe.fit(work)
+            frozen.see(work, test.examples)
         with clock("training", "training the network"):
             found, tuning = strategy.improve(
                 work, frozen, unfreeze="none" if seconds == 0 else unfreeze, seconds=seconds
             )
+        work = replaced(work, engine=engine.part())
         with clock("held out", f"features of {len(test.examples)} held out"):
             for each in {id(one): one for one in (frozen, found)}.values():
                 each.see(work, test.examples)
@@ -191,14 +213,18 @@ def finetune(
             previous=runs.previous(out, places(dataset, sides), metrics.score, worst),
         )
         write_split(folder / SPLIT, dataset, sides)
-        manifest = _manifest(record, dataset, metrics, parity, _layers(model, tuned))
+        manifest = _manifest(request, record, dataset, metrics, parity, _layers(model, tuned))
         progress("writing the report")
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(metrics)) + b"\n")
         report.write(folder / "report.html", out, manifest, metrics, dataset)
         card.write(folder / "README.md", manifest, metrics)
         return manifest
 
-    return ModelFolder.create(out, fill, replace=replace)
+    if not ranks.first:
+        fill(out)  # parts before anything is written
+    run = ModelFolder.create(out, fill, replace=replace)
+    engine.journal.forget()
+    return run
 
 
 class _Clock:
@@ -237,11 +263,11 @@ def _check_modality(dataset: Dataset, model: ModelFolder) -> None:
         )
 
 
-def _plain_features(dataset: Dataset, cache: Path, progress: Progress) -> Features:
+def _plain_features(dataset: Dataset, cache: Path, progress: Progress, ranks: Ranks) -> Features:
     """What is seen without a network; what cannot be read is noticed here."""
     if dataset.modality == "text":
         return Features({})
-    return extract(dataset.examples, {"pixels": baselines.pixels()}, cache, progress)
+    return extract(dataset.examples, {"pixels": baselines.pixels()}, cache, progress, ranks)
 
 
 def _baselines(
@@ -384,6 +410,7 @@ def _split_files(dataset: Dataset, sides: Split, test_fraction: float) -> SplitF
 
 
 def _manifest(
+    request: str,
     record: ModelRecord,
     dataset: Dataset,
     metrics: Metrics,
@@ -412,6 +439,7 @@ def _manifest(
             f"{dataset.modality}s": len(dataset.examples),
             "skipped": len(dataset.skipped),
         },
+        "request": request,
         "seed": metrics.seed,
         "command": metrics.command,
         "seconds": round(sum(metrics.seconds.values()), 3),

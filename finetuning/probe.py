@@ -8,7 +8,7 @@ strategy that goes on from here takes the `Work` and the `Probe`, and gives a `C
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from finetuning import cut, graph, heads
 from finetuning.cut import Cut
 from finetuning.data.dataset import Dataset, Example
 from finetuning.data.splits import Split
+from finetuning.engine import Engine
 from finetuning.features import Features, Rows, extract
 from finetuning.framing import Framing, framings
 from finetuning.heads import Evidence, LinearHead
@@ -64,6 +65,7 @@ class Work:
     device: Device
     progress: Callable[[str], None]
     cut: bool = True  # whether layers may be cut off; else the head is on the embedding
+    engine: Engine = field(default_factory=Engine)
 
     @property
     def train(self) -> Part:
@@ -101,7 +103,11 @@ class Probe:
     def see(self, work: Work, examples: Sequence[Example]) -> None:
         """Compute the features of further examples, held-out ones for instance."""
         way = self.framing
-        self.features.add(extract(examples, {way.name: way.extractor}, work.cache, work.progress))
+        self.features.add(
+            extract(
+                examples, {way.name: way.extractor}, work.cache, work.progress, work.engine.ranks
+            )
+        )
 
     def rows(self, examples: Sequence[Example]) -> Rows:
         """What the head is put on: features (N, D) of examples that were seen."""
@@ -129,7 +135,11 @@ def fit(work: Work) -> Probe:
         ways = tuple(way.ending_with((LAST,)) for way in ways)
     train = work.train
     way, losses, found = _framed(work, ways)
-    found.add(extract(train.examples, {way.name: way.extractor}, work.cache, work.progress))
+    found.add(
+        extract(
+            train.examples, {way.name: way.extractor}, work.cache, work.progress, work.engine.ranks
+        )
+    )
     work.progress(f"choosing where to cut, on {len(train.examples)} {work.dataset.modality}s")
     chosen = _cut(work, way, found, train)
     x, y = _rows(found, way, chosen, train.examples), work.truth(train)
@@ -154,7 +164,7 @@ def _framed(work: Work, ways: Sequence[Framing]) -> tuple[Framing, dict[str, flo
     sample = Part(tuple(train.examples[n] for n in np.sort(order[:_SAMPLE])))
     extractors = {way.name: way.extractor for way in ways}
     work.progress(f"features of {len(sample.examples)} images, framed in {len(ways)} ways")
-    found = extract(sample.examples, extractors, work.cache, work.progress)
+    found = extract(sample.examples, extractors, work.cache, work.progress, work.engine.ranks)
     losses = {way.name: _cut(work, way, found, sample).loss for way in ways}
     best = min(ways, key=lambda way: losses[way.name])
     return best, losses, found

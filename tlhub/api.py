@@ -277,6 +277,10 @@ def finetune(
     budget: str = "auto",
     device: Device = "auto",
     force: bool = False,
+    resume: bool = False,
+    devices: int | None = None,
+    nodes: int = 1,
+    tensorboard: str | Path | None = None,
     command: Sequence[str] = (),
     settings: Settings | None = None,
     progress: Progress = silent,
@@ -286,12 +290,17 @@ def finetune(
     ``data`` has one folder a class, or is a table or an archive, as ``options`` say;
     ``test_fraction`` of it is held out unless it has its own `test` folder, and ``balanced`` lets
     rare classes count as much as others. Metrics are in
-    the manifest's ``run`` and in `metrics.json`.
+    the manifest's ``run`` and in `metrics.json`. ``resume`` goes on with a run that was
+    interrupted. Started by torchrun, in ``devices`` processes on each of ``nodes``, they share the
+    work: the first makes the run.
 
     Raises:
         DataError: the data cannot be used as they are.
-        UsageError: ``out`` exists and ``force`` was not asked for.
+        UsageError: ``out`` exists and ``force`` was not asked for, or a training at it was
+            interrupted and neither ``force`` nor ``resume`` was.
+        HelpedError: this process is not the first of several, and has done its share.
     """
+    from finetuning import ranks
     from finetuning.budget import seconds_of
     from finetuning.data.reading import check_place
     from finetuning.finetune import finetune as run
@@ -299,22 +308,56 @@ def finetune(
     settings = settings or Settings.load()
     check_place(Path(data))  # before minutes of work on the model
     _use(settings.features, settings)
-    return run(
-        converted(str(model), settings, progress),
-        Path(data),
-        Path(out),
-        options=options,
-        seed=seed,
-        test_fraction=test_fraction,
-        balanced=balanced,
-        unfreeze=unfreeze,
-        seconds=seconds_of(budget),
-        cache=settings.features,
-        device=device,
-        replace=force,
-        command=command,
-        progress=lambda step: progress(Event(step)),
-    )
+    folder = converted(str(model), settings, progress)
+    with ranks.joined(devices, nodes, cuda=_on_cuda(device)) as these:
+        return run(
+            folder,
+            Path(data),
+            Path(out),
+            options=options,
+            seed=seed,
+            test_fraction=test_fraction,
+            balanced=balanced,
+            unfreeze=unfreeze,
+            seconds=seconds_of(budget),
+            cache=settings.features,
+            device=device,
+            replace=force,
+            resume=resume,
+            ranks=these,
+            tensorboard=None if tensorboard is None else Path(tensorboard),
+            command=command,
+            progress=lambda step: progress(Event(step)),
+        )
+
+
+def launch(
+    model: str | Path,
+    command: Sequence[str],
+    *,
+    devices: int,
+    nodes: int = 1,
+    rendezvous: str | None = None,
+    device: Device = "auto",
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> int:
+    """Run a `finetune` command in several processes, its model fetched before; the exit code.
+
+    Raises:
+        UsageError: there are not so many devices.
+    """
+    from finetuning import ranks
+
+    ranks.check(devices, nodes, rendezvous, cuda=_on_cuda(device))
+    converted(str(model), settings or Settings.load(), progress)
+    return ranks.launch(["-m", "tlhub.cli.main", *command], devices, nodes, rendezvous)
+
+
+def _on_cuda(device: Device) -> bool:
+    from converters.session import cuda_driver
+
+    return device == "cuda" or (device == "auto" and cuda_driver())
 
 
 def is_here(model: str) -> bool:

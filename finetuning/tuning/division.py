@@ -9,7 +9,8 @@ that frozen means frozen. The parameters are those of the network itself: what i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,18 +47,29 @@ class Division:
 class Traced:
     """A network as its operators, and the boundaries it can be divided at."""
 
-    def __init__(self, network: Network, example: Sequence[torch.Tensor]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        example: Sequence[torch.Tensor],
+        dynamic: Sequence[Mapping[int, str]] = (),
+    ) -> None:
         """Trace the network on an example of its tensors, with a batch of two.
+
+        ``dynamic`` are the axes of each that vary, with their names; else the batch does.
 
         Raises:
             ConversionError: torch cannot trace it.
         """
         self._network = network.eval()
         self._example = tuple(example)
-        batch = torch.export.Dim("batch", min=1)
+        axes = dynamic or [{0: "batch"} for _ in example]
+        dims = {name: torch.export.Dim(name, min=1) for one in axes for name in one.values()}
+        shapes = tuple({axis: dims[name] for axis, name in one.items()} for one in axes)
         try:
             program = torch.export.export(
-                network, self._example, dynamic_shapes=tuple({0: batch} for _ in example)
+                network,
+                self._example,
+                dynamic_shapes=(shapes,) if _takes_any(network) else shapes,
             )
         except Exception as error:  # the exporter lets whatever the network's code raises through
             raise ConversionError(
@@ -127,7 +139,7 @@ class Traced:
         place = {node: number for number, node in enumerate(self._nodes)}
         reached = {self._inputs[0]}
         for node in self._nodes:
-            if not _is_batch_size(node) and not reached.isdisjoint(node.all_input_nodes):
+            if not _is_size(node) and not reached.isdisjoint(node.all_input_nodes):
                 reached.add(node)
         needed_until = {
             node: max((place[user] for user in node.users if user in reached), default=-1)
@@ -151,8 +163,8 @@ class Traced:
         for node in self._nodes:
             if node not in wanted or node in copies:
                 continue
-            if _is_batch_size(node):  # of whatever the part is given first
-                copies[node] = graph.call_function(node.target, (copies[given[0]], 0))
+            if _is_size(node):  # of whatever the part is given first
+                copies[node] = graph.call_function(node.target, (copies[given[0]], node.args[1]))
             else:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output(tuple(copies[goal] for goal in goals))
@@ -183,19 +195,26 @@ def _noise(tensor: torch.Tensor) -> torch.Tensor:
     return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0))
 
 
-def _is_batch_size(node: fx.Node) -> bool:
-    return node.target is torch.ops.aten.sym_size.int and bool(node.args[1] == 0)
+def _takes_any(network: Network) -> bool:
+    """Whether ``forward`` takes ``*tensors``, which the exporter counts as one argument."""
+    kinds = {item.kind for item in inspect.signature(network.forward).parameters.values()}
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether it is how many inputs there are, or how many tokens each has at most."""
+    return node.target is torch.ops.aten.sym_size.int
 
 
 def _behind(goals: Sequence[fx.Node], stop: set[fx.Node]) -> set[fx.Node]:
-    """The nodes that some depend on; no further back than ``stop``, nor than a batch's size."""
+    """The nodes that some depend on; no further back than ``stop``, nor than a size."""
     found: set[fx.Node] = set()
     waiting = list(goals)
     while waiting:
         node = waiting.pop()
         if node not in found:
             found.add(node)
-            if node not in stop and not _is_batch_size(node):
+            if node not in stop and not _is_size(node):
                 waiting += node.all_input_nodes
     return found
 

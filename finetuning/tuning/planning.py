@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from catalog.errors import UsageError
 from converters.backbone import TorchBackbone
 from finetuning.heads import LinearHead
+from finetuning.ranks import ALONE, Ranks
 from finetuning.stages import shares_of
 from finetuning.tuning.division import Traced
+from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import Recipe
-from finetuning.tuning.views import Photos
+from finetuning.tuning.views import Examples
 
 Fit = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
 Pool = Callable[..., torch.Tensor]
@@ -32,18 +34,19 @@ PROBED = 8  # pictures that tell how fast the network is
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned: a backbone, the layer that its head is on, and labelled photos."""
+    """What is to be learned: a backbone, the layer that its head is on, and labelled examples."""
 
     backbone: TorchBackbone
     layer: str  # whose tensor the head is given: a layer, or the embedding
     pool: Pool  # of that tensor, to vectors
-    photos: Photos  # those to train on
+    examples: Examples  # those to train on
     labels: NDArray[np.int64]
     groups: tuple[str, ...]  # examples of one are all held back or none
     classes: int
-    features: NDArray[np.float32]  # of the photos as they are, as the backbone gave them
+    features: NDArray[np.float32]  # of the examples as they are, as the backbone gave them
     fit: Fit  # a head for features and labels
     device: torch.device
+    ranks: Ranks = ALONE
 
 
 def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
@@ -87,20 +90,20 @@ def plan_for(
     task: Task, boundary: str, pictures: int, seconds: float, *, named: bool
 ) -> Plan | None:
     """How long and on how many views to train, where the time allows as much; else None."""
-    batch = 16 if pictures < 500 else 32
+    batch = max(16 if pictures < 500 else 32, 2 * task.ranks.world)  # a pair for each process
     epochs = min(40, max(4, round(_SEEN / pictures)))
     steps = max(1, math.ceil(epochs * pictures / batch))
     forward_s = _forward_seconds(task)
     share = 1.0
     if boundary:
         share = 1 - _shares(task.backbone, [boundary])[boundary]
-    views = min(_VIEWS, epochs) if boundary else 0
-    while views > 1 and _bytes(task, boundary) * views * len(task.photos) > _MOST_BYTES:
+    views = min(1 if isinstance(task.examples, Texts) else _VIEWS, epochs) if boundary else 0
+    while views > 1 and _bytes(task, boundary) * views * len(task.examples) > _MOST_BYTES:
         views -= 1
     taken_s = (
-        len(task.photos) * views * forward_s * (1 - share)
+        len(task.examples) * views * forward_s * (1 - share)
         + steps * batch * _STEP * share * forward_s
-    )
+    ) / task.ranks.world
     if taken_s > seconds:
         fitting = int(steps * max(0.0, seconds) / taken_s)
         if fitting * batch < 2 * pictures and not named:
@@ -110,15 +113,17 @@ def plan_for(
 
 
 def _forward_seconds(task: Task) -> float:
-    """What one picture takes in the network."""
-    batch = torch.zeros(PROBED, 3, *task.photos.size, device=task.device)
-    batch = batch.contiguous(memory_format=torch.channels_last)
+    """What one example takes in the network."""
+    some = range(min(PROBED, len(task.examples)))
+    batch = [tensor.to(task.device) for tensor in task.examples.batch(some, 0)]
+    if batch[0].ndim == 4:
+        batch = [batch[0].contiguous(memory_format=torch.channels_last)]
     network = task.backbone.module.to(task.device)
     with torch.inference_mode():
-        network(batch)
+        network(*batch)
         began = time.perf_counter()
-        network(batch)
-    return (time.perf_counter() - began) / PROBED
+        network(*batch)
+    return (time.perf_counter() - began) / len(some)
 
 
 def _bytes(task: Task, boundary: str) -> int:

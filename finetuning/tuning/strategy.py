@@ -20,6 +20,7 @@ from converters.export import export
 from converters.image_front import ImageFront
 from converters.preprocess import recipe
 from converters.registry import load_backbone
+from converters.text_front import TextFront
 from finetuning import graph, heads
 from finetuning.data.dataset import Example
 from finetuning.features import Features, key_of
@@ -28,9 +29,11 @@ from finetuning.heads import LinearHead
 from finetuning.probe import Probe, Work
 from finetuning.stages import Stage
 from finetuning.tuning.evidence import Evidence, untried
+from finetuning.tuning.logs import logged
 from finetuning.tuning.planning import Pool, Task
+from finetuning.tuning.texts import Texts
 from finetuning.tuning.tune import Tuned, tune
-from finetuning.tuning.views import Photos
+from finetuning.tuning.views import Examples, Photos
 
 METHOD = "trained with the network"
 
@@ -50,7 +53,10 @@ def improve(
         ConversionError: the trained network cannot be exported as what it is; or ``unfreeze``
             asks for what cannot be trained.
         StorageError: nothing can be written.
+
+    Where several processes work, only the first has a trained candidate.
     """
+    budget = "auto" if seconds is None else str(seconds)
     if seconds is None:
         seconds = _LEAST_S + _EXAMPLE_S * len(work.train.examples)
     try:
@@ -61,16 +67,18 @@ def improve(
         return probe, untried(f"the network cannot be trained: {error.message}")
     if task is None:
         return probe, untried("the head alone was asked for")
-    checkpoint = work.cache / "training" / f"{_key(work, probe, unfreeze)}.pt"
-    tuned, evidence = tune(
-        task,
-        unfreeze=unfreeze,
-        seconds=seconds,
-        seed=work.seed,
-        checkpoint=checkpoint,
-        progress=work.progress,
-    )
-    if tuned is None:
+    work.engine.journal.begin(_key(work, probe, unfreeze, budget), work.engine.command)
+    with logged(work.engine.tensorboard if work.engine.ranks.first else None) as log:
+        tuned, evidence = tune(
+            task,
+            unfreeze=unfreeze,
+            seconds=seconds,
+            seed=work.seed,
+            journal=work.engine.journal,
+            progress=work.progress,
+            log=log,
+        )
+    if tuned is None or not work.engine.ranks.first:
         return probe, evidence
     return _candidate(work, probe, tuned, _stage(probe)), evidence
 
@@ -81,9 +89,7 @@ def _stage(probe: Probe) -> Stage:
 
 
 def _task(work: Work, probe: Probe) -> Task:
-    record, preprocess = work.base.manifest.record, probe.framing.preprocess
-    if work.dataset.modality != "image" or preprocess is None:
-        raise ConversionError("only networks of images can be trained through yet")
+    record = work.base.manifest.record
     if work.base.manifest.kind == "run":
         raise ConversionError("what was fine-tuned before gets a new head, and stays as it is")
     objective = work.objective
@@ -94,12 +100,8 @@ def _task(work: Work, probe: Probe) -> Task:
     backbone = load_backbone(work.base.files, record)
     if not isinstance(backbone, TorchBackbone):
         raise ConversionError(f"its weights are in {record.framework or 'ONNX'}, not in torch")
-    framed = msgspec.structs.replace(record, preprocess=preprocess)
-    backbone = replace(backbone, record=framed, front=ImageFront.of(framed))
-    _, size = recipe(framed)
     stage, train = _stage(probe), work.train
-    rows = probe.features.of(probe.framing.name, stage.output, train.examples)
-
+    backbone, examples = _examples(work, probe, backbone)
     strengths = {tried.method: tried.strength for tried in probe.evidence.tried}
 
     def fit(x: NDArray[np.float32], y: NDArray[np.int64]) -> LinearHead:
@@ -107,20 +109,32 @@ def _task(work: Work, probe: Probe) -> Task:
         strength = strengths.get(heads.LOGISTIC)
         return heads.fit(x, y, method=heads.LOGISTIC, strength=strength)
 
-    device = torch.device("cuda" if _on_gpu(work) else "cpu")
-    photos = Photos([_reader(e) for e in train.examples], preprocess, size, work.seed)
     return Task(
         backbone=backbone,
         layer=stage.layer,
         pool=_pool(stage),
-        photos=photos,
+        examples=examples,
         labels=work.truth(train),
         groups=tuple(train.groups),
         classes=len(work.dataset.classes),
-        features=rows,
+        features=probe.features.of(probe.framing.name, stage.output, train.examples),
         fit=fit,
-        device=device,
+        device=torch.device("cuda" if _on_gpu(work) else "cpu"),
+        ranks=work.engine.ranks,
     )
+
+
+def _examples(work: Work, probe: Probe, backbone: TorchBackbone) -> tuple[TorchBackbone, Examples]:
+    """The training examples as tensors, and the backbone framed as the probe's is."""
+    train, preprocess = work.train.examples, probe.framing.preprocess
+    if isinstance(backbone.front, TextFront):
+        return backbone, Texts.of([example.text for example in train], backbone.front)
+    if work.dataset.modality != "image" or preprocess is None:
+        raise ConversionError("it is not known how its pictures are prepared")
+    framed = msgspec.structs.replace(backbone.record, preprocess=preprocess)
+    _, size = recipe(framed)
+    photos = Photos([_reader(example) for example in train], preprocess, size, work.seed)
+    return replace(backbone, record=framed, front=ImageFront.of(framed)), photos
 
 
 def _on_gpu(work: Work) -> bool:
@@ -134,12 +148,12 @@ def _reader(example: Example) -> Callable[[], NDArray[np.uint8]]:
 def _pool(stage: Stage) -> Pool:
     """What `finetuning.pools` does in the graph, in torch."""
 
-    def words(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def words(tokens: torch.Tensor, mask: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
         weights = mask.unsqueeze(-1).to(tokens.dtype)
         return (tokens * weights).sum(1) / weights.sum(1)
 
     ways: dict[str, Pool] = {
-        "none": lambda vectors: vectors,
+        "none": lambda vectors, *_: vectors,
         "maps": lambda maps: maps.mean((2, 3)),
         "maps, channels last": lambda maps: maps.mean((1, 2)),
         "first token": lambda tokens: tokens[:, 0],
@@ -172,9 +186,9 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
     )
 
 
-def _key(work: Work, probe: Probe, unfreeze: str) -> str:
+def _key(work: Work, probe: Probe, unfreeze: str, budget: str) -> str:
     """What the course of a training depends on."""
     examples = [f"{item.sha256} {item.target}" for item in work.train.examples]
     base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
-    parts = [*base, *examples, probe.framing.name, _stage(probe).name, unfreeze, str(work.seed)]
-    return key_of("training", torch.__version__, str(torch.get_num_threads()), *parts)
+    asked = [unfreeze, budget, str(work.seed), str(work.engine.ranks.world)]
+    return key_of("training", *base, *examples, probe.framing.name, _stage(probe).name, *asked)

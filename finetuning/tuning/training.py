@@ -3,28 +3,29 @@
 What the lower part says of each view of each picture is known and does not change, so that a step
 reads it and goes on from there. Every draw follows from the seed and the number of the step: a run
 that was killed goes on from its last checkpoint and ends, on one machine and as many threads, with
-the same bits as one that was not.
+the same bits as one that was not. Of every batch several processes take a share each, and add up
+their gradients once all have them: then all know whether one was short of memory or late.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from catalog.disk import replacing, writing
 from catalog.errors import TlhubError
+from finetuning.ranks import ALONE, Ranks
+from finetuning.tuning.learner import Learner
+from finetuning.tuning.state import State, resume, save
 
 _log = logging.getLogger(__name__)
 
@@ -60,88 +61,8 @@ class Recipe:
     mixing: float = 0.2  # alpha of mixup; 0 for none
 
 
-class Head(torch.nn.Module):
-    """A linear head on standardized vectors, so that one rate suits every network."""
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(
-        self,
-        pool: Callable[..., torch.Tensor],
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        mean: torch.Tensor,
-        scale: torch.Tensor,
-    ) -> None:
-        super().__init__()
-        self.pool = pool
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
-        self.weight = torch.nn.Parameter(weight * scale)
-        self.bias = torch.nn.Parameter(bias + weight @ mean)
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Scores (N, classes) of the tensors of a layer."""
-        vectors = (self.pool(*tensors) - self.mean) / self.scale
-        return functional.linear(vectors, self.weight, self.bias)
-
-    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias for vectors as they are."""
-        weight = (self.weight / self.scale).detach()
-        return weight, (self.bias.detach() - weight @ self.mean)
-
-
-class Learner(torch.nn.Module):
-    """The upper part of a network and a head on it."""
-
-    def __init__(self, upper: torch.nn.Module, head: Head) -> None:
-        super().__init__()
-        self.upper, self.head = upper, head
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Scores (N, classes) of the tensors that the lower part gave."""
-        scores: torch.Tensor = self.head(*self.upper(*tensors))
-        return scores
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """A copy of all parameters, by name."""
-        return {name: value.detach().clone() for name, value in self.named_parameters()}
-
-
 class NotANumberError(TlhubError):
     """Training went astray, at every rate that was tried."""
-
-
-@dataclass
-class _State:
-    """All that changes from step to step."""
-
-    learner: Learner
-    optimizer: torch.optim.AdamW
-    average: dict[str, torch.Tensor]
-    step: int = 0
-    slower: float = 1.0  # what the rates are multiplied by, after a loss that is no number
-    losses: list[float] = field(default_factory=list)
-
-    def kept(self) -> dict[str, Any]:
-        return {
-            "learner": self.learner.weights(),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "average": {k: v.clone() for k, v in self.average.items()},
-            "step": self.step,
-            "slower": self.slower,
-            "losses": list(self.losses),
-        }
-
-    def restore(self, kept: Mapping[str, Any]) -> None:
-        with torch.no_grad():
-            for name, parameter in self.learner.named_parameters():
-                parameter.copy_(kept["learner"][name])
-        self.optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
-        self.average = {k: v.clone() for k, v in kept["average"].items()}
-        self.step, self.slower = kept["step"], kept["slower"]
-        self.losses = list(kept["losses"])
 
 
 def train(
@@ -154,77 +75,98 @@ def train(
     seed: int = 0,
     until: float = math.inf,
     checkpoint: Path | None = None,
+    ranks: Ranks = ALONE,
     progress: Callable[[int, int, float], None] = lambda _step, _of, _loss: None,
 ) -> list[float]:
     """Train ``learner`` in place to the average of its weights; the loss of every step.
 
     ``targets`` are class indices int64 (N,), or float32 (N, classes) or (N, values). Past the
     monotonic time ``until`` it stops at the next step, with what was learned. ``checkpoint`` is
-    written every few seconds, read at the start where there is one, and removed at the end.
+    written every few seconds and at the end, and read at the start where there is one. Of every
+    batch each of ``ranks`` takes its share; all end with the same weights.
 
     Raises:
         NotANumberError: the loss is none, at half the rate and at half of that too.
         StorageError: the checkpoint cannot be written.
     """
-    state = _State(
+    ranks.spread([parameter.data for parameter in learner.parameters()])
+    state = State(
         learner,
         torch.optim.AdamW(_groups(learner, recipe), betas=(0.9, 0.99)),
         learner.weights(),
     )
-    loss_of = _objective(objective, recipe)
-    _resume(state, checkpoint)
-    good, saved, failures = state.kept(), time.monotonic(), 0
+    batches = _Batches(views, targets, _objective(objective, recipe), recipe, seed, ranks)
+    good, saved = resume(state, checkpoint, ranks), time.monotonic()
     per_epoch = max(1, math.ceil(views.count / recipe.batch))
-    parts = 1  # of a batch, one after the other, where memory is short
-    while state.step < recipe.steps and time.monotonic() < until:
-        pictures = _drawn(views.count, recipe.batch, state.step, seed)
+    late = ranks.agreed(time.monotonic() >= until)
+    while state.step < recipe.steps and not (late or state.ended):
         _set_rates(state, recipe)
-        try:
-            loss = _step(state, views, pictures, targets, loss_of, recipe, seed, parts)
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error) or parts >= len(pictures):
-                raise
-            parts *= 2
-            _log.warning("out of memory: a batch goes through in %d parts", parts)
-            state.optimizer.zero_grad(set_to_none=True)
-            _free(learner)
+        found = batches.gradients(state, until)
+        late = found.late
+        if found.short:
+            _in_more_parts(state, recipe)
             continue
-        if not math.isfinite(loss):
-            failures += 1
-            if failures > _RETRIES:
-                raise NotANumberError(
-                    "the loss of training is no number, however small the steps",
-                    hint="the data or the weights may hold extreme values; --budget fast trains "
-                    "a head alone",
-                )
-            state.restore(good)
-            state.slower = 0.5**failures
-            _log.warning("a loss that is no number: back to step %d, half the rate", state.step)
+        if not math.isfinite(found.loss):
+            _go_back(state, good)
             continue
-        progress(state.step, recipe.steps, loss)
+        _take_step(state, found.loss, recipe, ranks)
+        progress(state.step, recipe.steps, found.loss)
         if state.step % per_epoch == 0:
             good = state.kept()
-        if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_S:
-            _save(state, checkpoint)
+        if checkpoint is not None and ranks.first and time.monotonic() - saved > _CHECKPOINT_S:
+            save(state, good, checkpoint)
             saved = time.monotonic()
+    state.ended = True
+    if checkpoint is not None and ranks.first:
+        save(state, {}, checkpoint)
     with torch.no_grad():
         for name, parameter in learner.named_parameters():
             parameter.copy_(state.average[name])
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     return state.losses
 
 
+def _in_more_parts(state: State, recipe: Recipe) -> None:
+    if state.parts >= recipe.batch:
+        raise TlhubError(
+            "memory does not hold the training of one pair of examples",
+            hint="train less of the network with --unfreeze, or a head alone with --budget fast",
+        )
+    state.parts *= 2
+    _log.warning("out of memory: a batch goes through in %d parts", state.parts)
+    state.optimizer.zero_grad(set_to_none=True)
+    if next(state.learner.parameters()).is_cuda:
+        torch.cuda.empty_cache()
+
+
+def _go_back(state: State, good: Mapping[str, Any]) -> None:
+    failures, parts = state.failures + 1, state.parts
+    if failures > _RETRIES:
+        raise NotANumberError(
+            "the loss of training is no number, however small the steps",
+            hint="the data or the weights may hold extreme values; --budget fast trains a head "
+            "alone",
+        )
+    state.restore(good)
+    state.failures, state.parts = failures, parts
+    _log.warning("a loss that is no number: back to step %d, half the rate", state.step)
+
+
 def scores(
-    learner: Learner, views: Views, pictures: np.ndarray, *, batch: int = 64
+    learner: Learner,
+    views: Views,
+    pictures: np.ndarray,
+    *,
+    batch: int = 64,
+    ranks: Ranks = ALONE,
 ) -> torch.Tensor:
     """What the learner says of pictures as they are, float32 (N, classes), on the CPU."""
-    found = []
+    own = pictures[list(ranks.own(len(pictures)))]
+    found = [torch.zeros(0, learner.head.bias.numel())]
     with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            given = views.batch(pictures[start : start + batch], -1)
+        for start in range(0, len(own), batch):
+            given = views.batch(own[start : start + batch], -1)
             found.append(learner(*given).float().cpu())
-    return torch.cat(found)
+    return ranks.gathered(torch.cat(found), len(pictures))
 
 
 def _groups(learner: Learner, recipe: Recipe) -> list[dict[str, Any]]:
@@ -259,7 +201,7 @@ def _in_order(upper: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
         yield from upper.parameters()
 
 
-def _set_rates(state: _State, recipe: Recipe) -> None:
+def _set_rates(state: State, recipe: Recipe) -> None:
     """Up in a line, then down as a cosine."""
     rising = max(1, round(recipe.warmup * recipe.steps))
     if state.step < rising:
@@ -280,49 +222,90 @@ def _drawn(count: int, batch: int, step: int, seed: int) -> np.ndarray:
     return order[place * batch : (place + 1) * batch]
 
 
-def _step(
-    state: _State,
-    views: Views,
-    pictures: np.ndarray,
-    targets: torch.Tensor,
-    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    recipe: Recipe,
-    seed: int,
-    parts: int,
-) -> float:
-    """One step; its loss."""
-    state.optimizer.zero_grad(set_to_none=True)
-    random = np.random.default_rng([seed, state.step, 1])
-    share = float(random.beta(recipe.mixing, recipe.mixing)) if recipe.mixing else 1.0
-    total = 0.0
-    for part in np.array_split(pictures, parts):
-        given = views.batch(part, state.step)
+@dataclass(frozen=True)
+class _Found:
+    """What came of the gradients of a batch, in all processes together."""
+
+    loss: float
+    short: bool  # of memory
+    late: bool
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The batches of a training, and this process's share of each."""
+
+    views: Views
+    targets: torch.Tensor
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    recipe: Recipe
+    seed: int
+    ranks: Ranks
+
+    def gradients(self, state: State, until: float) -> _Found:
+        """Add up the gradients of the next step; whoever is short of memory says so to all."""
+        pictures = _drawn(self.views.count, self.recipe.batch, state.step, self.seed)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss, short = 0.0, False
+        try:
+            for portion in _portions(len(pictures), state.parts, self.ranks):
+                loss += self._portion(state, pictures[portion], len(portion) / len(pictures))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            short = True
+        said = [loss, float(short), float(time.monotonic() >= until)]
+        together = torch.tensor(said, dtype=torch.float64)
+        self.ranks.sum_up(together)
+        loss, shorts, lates = together.tolist()
+        return _Found(loss, shorts > 0, lates > 0)
+
+    def _portion(self, state: State, pictures: np.ndarray, weight: float) -> float:
+        """Add the gradients of some pictures; each is mixed with its neighbor, if at all."""
+        alpha = self.recipe.mixing
+        random = np.random.default_rng([self.seed, state.step, 1])
+        share = float(random.beta(alpha, alpha)) if alpha else 1.0
+        given = self.views.batch(pictures, state.step)
         device = given[0].device
-        wanted = targets[torch.from_numpy(part)].to(device)
-        other = torch.from_numpy(random.permutation(len(part))).to(device)
-        mixed = tuple(
-            t * share + t[other] * (1 - share) if t.is_floating_point() else t for t in given
-        )
-        can_mix = all(t.is_floating_point() for t in given)
+        wanted = self.targets[torch.from_numpy(pictures)].to(device)
+        can_mix = share < 1 and all(tensor.is_floating_point() for tensor in given)
+        other = _partners(len(pictures)).to(device)
+        if can_mix:
+            given = tuple(tensor * share + tensor[other] * (1 - share) for tensor in given)
         with _lower_precision(device):
-            said = state.learner(*(mixed if can_mix else given)).float()
-            loss = loss_of(said, wanted)
-            if can_mix and share < 1:
-                loss = share * loss + (1 - share) * loss_of(said, wanted[other])
-        loss = loss * (len(part) / len(pictures))
+            said = state.learner(*given).float()
+            loss = self.loss_of(said, wanted)
+            if can_mix:
+                loss = share * loss + (1 - share) * self.loss_of(said, wanted[other])
+        loss = loss * weight
         loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    if math.isfinite(total):
-        torch.nn.utils.clip_grad_norm_(state.learner.parameters(), _CLIP)
-        state.optimizer.step()
-        state.step += 1
-        state.losses.append(total)
-        # At the start the average follows faster: it would be the fitted head for too long.
-        keep = min(recipe.average, state.step / (state.step + 10))
-        with torch.no_grad():
-            for name, parameter in state.learner.named_parameters():
-                state.average[name].lerp_(parameter, 1 - keep)
-    return total
+        return float(loss.detach())
+
+
+def _portions(count: int, parts: int, ranks: Ranks) -> list[np.ndarray]:
+    """Places of a batch that this process takes, in ``parts``; no pair of neighbors is parted."""
+    pairs = np.array_split(np.arange(0, count, 2), ranks.world)[ranks.rank]
+    portions = [np.stack([some, some + 1], 1).ravel() for some in np.array_split(pairs, parts)]
+    return [portion[portion < count] for portion in portions if len(portion)]
+
+
+def _partners(count: int) -> torch.Tensor:
+    """Of each place its neighbor; an odd last one is its own."""
+    return torch.tensor([min(place ^ 1, count - 1) for place in range(count)])
+
+
+def _take_step(state: State, loss: float, recipe: Recipe, ranks: Ranks) -> None:
+    parameters = list(state.learner.parameters())
+    ranks.sum_gradients(parameters)
+    torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
+    state.optimizer.step()
+    state.step += 1
+    state.losses.append(loss)
+    # At the start the average follows faster: it would be the fitted head for too long.
+    keep = min(recipe.average, state.step / (state.step + 10))
+    with torch.no_grad():
+        for name, parameter in state.learner.named_parameters():
+            state.average[name].lerp_(parameter, 1 - keep)
 
 
 def _objective(
@@ -349,25 +332,3 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "not enough memory" in str(error) or "out of memory" in str(error)
     )
-
-
-def _free(learner: Learner) -> None:
-    if next(learner.parameters()).is_cuda:
-        torch.cuda.empty_cache()
-
-
-def _save(state: _State, file: Path) -> None:
-    with writing(file), replacing(file) as stream:
-        torch.save(state.kept(), stream)
-
-
-def _resume(state: _State, file: Path | None) -> None:
-    if file is None or not file.exists():
-        return
-    try:
-        kept = torch.load(file, weights_only=True)
-        state.restore(kept)
-    except (OSError, RuntimeError, LookupError, ValueError, EOFError, UnpicklingError) as error:
-        _log.warning("training starts again: %s cannot be read (%s)", file, error)
-    else:
-        _log.info("training goes on at step %d", state.step)

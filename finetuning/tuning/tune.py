@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -26,9 +26,12 @@ from converters.backbone import TorchBackbone
 from finetuning.heads import LinearHead
 from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence, untried
+from finetuning.tuning.journal import Journal
+from finetuning.tuning.learner import Head, Learner
+from finetuning.tuning.logs import Log, unlogged
 from finetuning.tuning.planning import PROBED, Plan, Task, plan_for, ways
-from finetuning.tuning.training import Head, Learner, NotANumberError, Views, scores, train
-from finetuning.tuning.views import Kept, Live, Photos
+from finetuning.tuning.training import NotANumberError, Views, scores, train
+from finetuning.tuning.views import Examples, Kept, Live, Photos
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +57,15 @@ def tune(
     unfreeze: str = "auto",
     seconds: float,
     seed: int,
-    checkpoint: Path | None = None,
+    journal: Journal | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    log: Log = unlogged,
 ) -> tuple[Tuned | None, Evidence]:
     """The backbone trained as far as it helps, or None; and what was tried.
 
     ``unfreeze`` is ``auto``, ``all`` or a layer, above which all is trained; a way that
-    is named is kept in any case. ``seconds`` bound all of it, more or less.
+    is named is kept in any case. ``seconds`` bound all of it, more or less. What the ``journal``
+    of an interrupted run knows is not done again.
 
     Raises:
         UsageError: there is no such layer to train from.
@@ -75,29 +80,35 @@ def tune(
             f"examples a class, and the smallest has {counts.min()} (--unfreeze all tries it)"
         )
     progress("tracing the network")
-    traced = Traced(task.backbone.module, task.backbone.front.example())
+    front = task.backbone.front
+    traced = Traced(task.backbone.module, front.example(), front.dynamic)
     original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
     judge = _Judge.of(task, seed)
-    task = replace(task, photos=replace(task.photos, mirrored=_may_mirror(task, traced, judge)))
+    if isinstance(task.examples, Photos):
+        mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, judge))
+        task = replace(task, examples=replace(task.examples, mirrored=mirrored))
+    course = _Course(task, traced, judge, seed, journal or Journal(), progress, log)
     outcomes: list[_Outcome] = []
-    tried = list(ways(traced, task, unfreeze))
-    for boundary in tried:
+    for number, boundary in enumerate(ways(traced, task, unfreeze)):
         left = seconds - (time.monotonic() - began)
-        plan = plan_for(task, boundary, len(judge.learn), left, named=unfreeze != "auto")
+        plan = course.journal.once(
+            f"plan-{number}",
+            Plan | None,
+            partial(plan_for, task, boundary, len(judge.learn), left, named=unfreeze != "auto"),
+        )
         if plan is None:
             break
         progress(f"training from {boundary or 'the input'} on ({plan.recipe.steps} steps)")
         until = time.monotonic() + 2 * left
-        outcome = _attempt(task, traced, boundary, plan, judge, seed, until, progress)
+        attempt = partial(_attempt, course, number, boundary, plan, until)
+        outcome = course.journal.once(f"way-{number}", _Outcome | None, attempt)
         task.backbone.module.load_state_dict(original)
         if outcome is None:
             continue
         outcomes.append(outcome)
         if len(outcomes) > 1 and outcome.attempt.loss > outcomes[-2].attempt.loss:
             break  # more of the network does no better
-    return _decide(
-        task, traced, judge, outcomes, unfreeze, seed, checkpoint, progress, began + 2 * seconds
-    )
+    return _decide(course, outcomes, unfreeze, began + 2 * seconds)
 
 
 @dataclass(frozen=True)
@@ -129,16 +140,30 @@ class _Judge:
         return cls(learn, places, head, right, float(functional.cross_entropy(said, wanted)))
 
 
-def _may_mirror(task: Task, traced: Traced, judge: _Judge) -> bool:
+@dataclass(frozen=True)
+class _Course:
+    """What all ways of training have in common."""
+
+    task: Task
+    traced: Traced
+    judge: _Judge
+    seed: int
+    journal: Journal
+    progress: Callable[[str], None]
+    log: Log
+
+
+def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: _Judge) -> bool:
     """Whether the fitted head knows mirrored pictures as well: letters and digits it does not."""
     upper = traced.divide("", [task.layer]).upper.to(task.device)
-    vectors = []
+    own = judge.held[list(task.ranks.own(len(judge.held)))]
+    vectors = [torch.zeros(0, task.features.shape[1])]
     with torch.inference_mode():
-        for start in range(0, len(judge.held), PROBED):
-            numbers = [int(n) for n in judge.held[start : start + PROBED]]
-            mirrored = task.photos.batch(numbers, 0).flip(-1).to(task.device)
-            vectors.append(task.pool(*upper(mirrored)).float().cpu())
-    said = judge.head.predict(torch.cat(vectors).numpy())
+        for start in range(0, len(own), PROBED):
+            (seen,) = photos.batch([int(n) for n in own[start : start + PROBED]], 0)
+            vectors.append(task.pool(*upper(seen.flip(-1).to(task.device))).float().cpu())
+    found = task.ranks.gathered(torch.cat(vectors), len(judge.held))
+    said = judge.head.predict(found.numpy())
     gain, error = _difference(said == task.labels[judge.held], judge.right)
     return gain >= -error
 
@@ -152,43 +177,43 @@ def _learner(task: Task, division: Division, fitted: LinearHead) -> Learner:
     return Learner(division.upper, head).to(task.device).to(memory_format=torch.channels_last)
 
 
-def _views(task: Task, division: Division, photos: Photos, views: int, seed: int) -> Views:
+def _views(task: Task, division: Division, examples: Examples, views: int, seed: int) -> Views:
     if not views:
-        return Live(photos, task.device)
-    return Kept(photos, division.lower, views, seed=seed, device=task.device)
+        return Live(examples, task.device)
+    return Kept(examples, division.lower, views, seed=seed, device=task.device, ranks=task.ranks)
 
 
-def _part(photos: Photos, numbers: NDArray[np.int64]) -> Photos:
-    return replace(photos, read=[photos.read[n] for n in numbers])
-
-
-@dataclass(frozen=True)
-class _Outcome:
+class _Outcome(msgspec.Struct, frozen=True):
     attempt: Attempt
-    said: NDArray[np.float64]  # logits of those that judge
+    said: list[list[float]]  # logits of those that judge
 
 
 def _attempt(
-    task: Task,
-    traced: Traced,
-    boundary: str,
-    plan: Plan,
-    judge: _Judge,
-    seed: int,
-    until: float,
-    progress: Callable[[str], None],
+    course: _Course, number: int, boundary: str, plan: Plan, until: float
 ) -> _Outcome | None:
     """Train on the examples that learn, and ask those that judge."""
     began = time.monotonic()
-    division = traced.divide(boundary, [task.layer])
+    task, judge, seed = course.task, course.judge, course.seed
+    division = course.traced.divide(boundary, [task.layer])
     learner = _learner(task, division, judge.head)
+    task.ranks.spread([parameter.data for parameter in learner.parameters()])
     before = learner.weights()
-    learn = _views(task, division, _part(task.photos, judge.learn), plan.views, seed)
-    held = _views(task, division, _part(task.photos, judge.held), min(plan.views, 1), seed)
+    learn = _views(task, division, task.examples.part(judge.learn.tolist()), plan.views, seed)
+    held = _views(task, division, task.examples.part(judge.held.tolist()), min(plan.views, 1), seed)
     targets = torch.from_numpy(task.labels[judge.learn])
+    checkpoint = course.journal.checkpoint(f"way-{number}")
+    name = f"from {boundary or 'the input'}"
     try:
         train(
-            learner, learn, targets, plan.recipe, seed=seed, until=until, progress=_said(progress)
+            learner,
+            learn,
+            targets,
+            plan.recipe,
+            seed=seed,
+            until=until,
+            checkpoint=checkpoint,
+            ranks=task.ranks,
+            progress=_said(course, name),
         )
     except NotANumberError as error:
         _log.warning("%s", error.message)
@@ -198,7 +223,7 @@ def _attempt(
     best: _Outcome | None = None
     for between in _BETWEEN:
         _between(learner, before, after, between)
-        said = scores(learner, held, np.arange(len(judge.held)))
+        said = scores(learner, held, np.arange(len(judge.held)), ranks=task.ranks)
         loss = float(functional.cross_entropy(said, wanted))
         right = (said.argmax(1) == wanted).numpy()
         gain, spread = _difference(right, judge.right)
@@ -214,7 +239,10 @@ def _attempt(
                 seconds=round(time.monotonic() - began, 2),
                 steps=plan.recipe.steps,
             )
-            best = _Outcome(attempt, said.double().numpy())
+            best = _Outcome(attempt, said.double().tolist())
+    if best is not None:
+        course.log(f"{name}/held-back loss", best.attempt.loss, plan.recipe.steps)
+        course.log(f"{name}/held-back accuracy", best.attempt.accuracy, plan.recipe.steps)
     return best
 
 
@@ -236,16 +264,9 @@ def _difference(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float
 
 
 def _decide(
-    task: Task,
-    traced: Traced,
-    judge: _Judge,
-    outcomes: Sequence[_Outcome],
-    unfreeze: str,
-    seed: int,
-    checkpoint: Path | None,
-    progress: Callable[[str], None],
-    until: float,
+    course: _Course, outcomes: Sequence[_Outcome], unfreeze: str, until: float
 ) -> tuple[Tuned | None, Evidence]:
+    task, judge = course.task, course.judge
     head = float(judge.right.mean())
     attempts = tuple(outcome.attempt for outcome in outcomes)
     known = Evidence(head_accuracy=head, head_loss=judge.loss, attempts=attempts, said="")
@@ -262,24 +283,26 @@ def _decide(
             f"difference {best.error:.1%})"
         )
         return None, msgspec.structs.replace(known, said=said)
-    progress(f"training {where} on all {len(task.labels)} training examples")
-    division = traced.divide(best.boundary, [task.layer])
+    course.progress(f"training {where} on all {len(task.labels)} training examples")
+    division = course.traced.divide(best.boundary, [task.layer])
     learner = _learner(task, division, task.fit(task.features, task.labels))
+    task.ranks.spread([parameter.data for parameter in learner.parameters()])
     before = learner.weights()
     plan = plan_for(task, best.boundary, len(task.labels), math.inf, named=True)
     if plan is None:
         raise AssertionError("any time is enough")
     recipe = replace(plan.recipe, steps=math.ceil(best.steps * len(task.labels) / len(judge.learn)))
-    views = _views(task, division, task.photos, plan.views, seed)
+    views = _views(task, division, task.examples, plan.views, course.seed)
     losses = train(
         learner,
         views,
         torch.from_numpy(task.labels),
         recipe,
-        seed=seed,
+        seed=course.seed,
         until=until,
-        checkpoint=checkpoint,
-        progress=_said(progress),
+        checkpoint=course.journal.checkpoint("final"),
+        ranks=task.ranks,
+        progress=_said(course, "final"),
     )
     after = learner.weights()
     _between(learner, before, after, best.between)
@@ -295,17 +318,19 @@ def _decide(
         said=said,
         losses=tuple(round(loss, 5) for loss in losses),
     )
-    return Tuned(task.backbone, weight, bias, chosen.said, task.labels[judge.held]), evidence
+    judged = np.array(chosen.said, np.float64)
+    return Tuned(task.backbone, weight, bias, judged, task.labels[judge.held]), evidence
 
 
-def _said(progress: Callable[[str], None]) -> Callable[[int, int, float], None]:
-    """A line now and then."""
+def _said(course: _Course, name: str) -> Callable[[int, int, float], None]:
+    """A line now and then; every loss where they are logged."""
     last = time.monotonic()
 
     def say(step: int, of: int, loss: float) -> None:
         nonlocal last
+        course.log(f"{name}/loss", loss, step)
         if time.monotonic() - last > 2 or step == of:
             last = time.monotonic()
-            progress(f"step {step} of {of}, loss {loss:.3f}")
+            course.progress(f"step {step} of {of}, loss {loss:.3f}")
 
     return say

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,11 +18,13 @@ from PIL import Image
 
 from catalog.record import Preprocess
 from converters.preprocess import pixel_values
+from finetuning.ranks import ALONE, Ranks
+from finetuning.tuning.texts import Texts
 
 _AREA = (0.35, 1.0)  # of the picture that a piece shows
 _RATIO = (3 / 4, 4 / 3)  # of its width to its height
 _TRIES = 10
-_BATCH = 32  # photos that go through the lower part at once
+_BATCH = 32  # examples that go through the lower part at once
 
 
 def piece(
@@ -80,6 +82,10 @@ class Photos:
     def __len__(self) -> int:
         return len(self.read)
 
+    def part(self, numbers: Sequence[int]) -> Photos:
+        """These of the photos; their pieces are numbered anew."""
+        return replace(self, read=[self.read[n] for n in numbers])
+
     def tensor(self, number: int, view: int) -> torch.Tensor:
         """One view of one photo, float32 (3, H, W); the same each time it is asked for."""
         photo = self.read[number]()
@@ -88,62 +94,86 @@ class Photos:
         random = np.random.default_rng([self.seed, number, view])
         return piece(photo, self.preprocess, self.size, random, mirrored=self.mirrored)
 
-    def batch(self, numbers: Sequence[int], view: int) -> torch.Tensor:
+    def batch(self, numbers: Sequence[int], view: int) -> tuple[torch.Tensor, ...]:
         """One view of several photos, float32 (N, 3, H, W)."""
-        return torch.stack([self.tensor(int(number), view) for number in numbers])
+        return (torch.stack([self.tensor(int(number), view) for number in numbers]),)
+
+    @property
+    def beside(self) -> tuple[torch.Tensor, ...]:
+        """Nothing: a photo is one tensor."""
+        return ()
+
+    def whole(self, said: torch.Tensor) -> torch.Tensor:
+        """What a part of the network said of a batch, as it is."""
+        return said
+
+    def trimmed(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """The tensors as they are."""
+        return tensors
+
+
+Examples = Photos | Texts
 
 
 class Kept:
-    """What the lower part of a network says of ``views`` views of every photo.
+    """What the lower part of a network says of ``views`` views of every example.
 
-    Kept as float16 where its figures allow, (views, photos, ...), in memory.
+    Kept as float16 where its figures allow, (examples, views, ...), in memory. Each process
+    computes what is its own, and has what all of them computed.
     """
 
     def __init__(
         self,
-        photos: Photos,
+        examples: Examples,
         lower: torch.nn.Module,
         views: int,
         *,
         seed: int,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.count = len(photos)
-        self._seed, self._device = seed, device
+        self.count = len(examples)
+        self._examples, self._seed, self._device = examples, seed, device
         lower.to(device).to(memory_format=torch.channels_last)
-        rows: list[torch.Tensor] = []
-        for view in range(views):
-            for start in range(0, self.count, _BATCH):
-                numbers = range(start, min(start + _BATCH, self.count))
-                with torch.inference_mode():
-                    (said,) = lower(_fast(photos.batch(numbers, view).to(device)))
-                rows.append(_halved(said.cpu()))
-        kind = torch.float16 if all(row.dtype == torch.float16 for row in rows) else torch.float32
-        joined = torch.cat([row.to(kind) for row in rows])
-        self._rows = joined.reshape(views, self.count, *joined.shape[1:])
+        own = ranks.own(self.count)
+        said = [self._said(lower, own, view) for view in range(views)]
+        kinds = ranks.collected(max((rows.element_size() for rows in said), default=2))
+        kind = torch.float16 if max(kinds) == 2 else torch.float32
+        self._rows = ranks.gathered(torch.stack([rows.to(kind) for rows in said], 1), self.count)
+
+    def _said(self, lower: torch.nn.Module, own: range, view: int) -> torch.Tensor:
+        rows = []
+        for start in range(0, len(own), _BATCH):
+            given = self._examples.batch(own[start : start + _BATCH], view)
+            with torch.inference_mode():
+                (said,) = lower(*(_fast(tensor.to(self._device)) for tensor in given))
+            rows.append(_halved(self._examples.whole(said.cpu())))
+        return torch.cat(rows)
 
     def batch(self, pictures: NDArray[np.int64], step: int) -> tuple[torch.Tensor, ...]:
         """What was said of these, each in a view that the step draws; of view 0 for step -1."""
         views = np.zeros(len(pictures), np.int64)
         if step >= 0:
-            views = np.random.default_rng([self._seed, step, 2]).integers(
-                len(self._rows), size=len(pictures)
-            )
-        rows = self._rows[torch.from_numpy(views), torch.from_numpy(pictures)]
-        return (_fast(rows.to(self._device, torch.float32)),)
+            random = np.random.default_rng([self._seed, step, 2])
+            views = random.integers(self._rows.shape[1], size=self.count)[pictures]
+        places = torch.from_numpy(pictures)
+        rows = self._rows[places, torch.from_numpy(views)].to(self._device, torch.float32)
+        beside = (tensor[places] for tensor in self._examples.beside)
+        given = self._examples.trimmed((rows, *beside))
+        return tuple(_fast(tensor.to(self._device)) for tensor in given)
 
 
 class Live:
-    """The photos themselves, a new piece of each in every step."""
+    """The examples themselves; of photos a new piece of each in every step."""
 
-    def __init__(self, photos: Photos, device: torch.device) -> None:
-        self.count = len(photos)
-        self._photos, self._device = photos, device
+    def __init__(self, examples: Examples, device: torch.device) -> None:
+        self.count = len(examples)
+        self._examples, self._device = examples, device
 
     def batch(self, pictures: NDArray[np.int64], step: int) -> tuple[torch.Tensor, ...]:
         """See `Kept`."""
-        given = self._photos.batch([int(n) for n in pictures], 0 if step < 0 else step + 1)
-        return (_fast(given.to(self._device)),)
+        given = self._examples.batch([int(n) for n in pictures], 0 if step < 0 else step + 1)
+        return tuple(_fast(tensor.to(self._device)) for tensor in given)
 
 
 def _fast(maps: torch.Tensor) -> torch.Tensor:

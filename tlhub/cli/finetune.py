@@ -14,6 +14,8 @@ from tlhub.cli.output import ProgressMode
 if TYPE_CHECKING:
     from converters.folder import ModelFolder
 
+_FIRST_S = 3.0
+
 
 def finetune(
     model: options.Model,
@@ -55,9 +57,30 @@ def finetune(
     ] = False,
     split: options.SplitFile = None,
     device: options.Device = "auto",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the run folder if it exists.")
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with this run where it was interrupted.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace the run folder if it exists, or start it anew."),
+    ] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            "--devices", min=1, help="Processes on this machine, each with a GPU or CPU cores."
+        ),
+    ] = None,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, help="Machines that run this same command together.")
+    ] = 1,
+    rendezvous: Annotated[
+        str | None,
+        typer.Option("--rendezvous", help="Where they find each other: HOST:PORT of one of them."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option("--tensorboard", help="Log the course of a training into this folder."),
+    ] = None,
     offline: options.Offline = False,
     progress: options.ShowProgress = ProgressMode.auto,
     quiet: options.Quiet = False,
@@ -68,31 +91,58 @@ def finetune(
     Labels are one class each, several that may hold, or numbers: what they are is seen.
     """
     import sys
+    import time
 
+    from catalog.errors import TlhubError
+    from finetuning import ranks
     from finetuning.data.options import Options
+    from finetuning.engine import HelpedError
     from tlhub import api
     from tlhub.settings import Settings
 
     labels = tuple(label_column or ())
     chosen = Options(image_column, text_column, labels, group_column, kind, split)
     settings = Settings.load(offline=offline or None)
-    with output.progress(progress, quiet=quiet) as report:
-        run = api.finetune(
+    if not ranks.is_one() and ((devices or 1) > 1 or nodes > 1):
+        code = api.launch(
             model,
-            data,
-            out,
-            options=chosen,
-            seed=seed,
-            test_fraction=test_fraction,
-            balanced=balanced,
-            budget=budget,
-            unfreeze=unfreeze,
+            sys.argv[1:],
+            devices=devices or 1,
+            nodes=nodes,
+            rendezvous=rendezvous,
             device=device,
-            force=force,
-            command=["tlhub", *sys.argv[1:]],
             settings=settings,
-            progress=report,
         )
+        raise typer.Exit(code)
+    helps = ranks.is_helper()
+    try:
+        with output.progress(ProgressMode.none if helps else progress, quiet=quiet) as report:
+            run = api.finetune(
+                model,
+                data,
+                out,
+                options=chosen,
+                seed=seed,
+                test_fraction=test_fraction,
+                balanced=balanced,
+                budget=budget,
+                unfreeze=unfreeze,
+                device=device,
+                force=force,
+                resume=resume,
+                devices=devices,
+                nodes=nodes,
+                tensorboard=tensorboard,
+                command=["tlhub", *sys.argv[1:]],
+                settings=settings,
+                progress=report,
+            )
+    except HelpedError:
+        raise typer.Exit from None
+    except TlhubError:
+        if helps:
+            time.sleep(_FIRST_S)  # where it is everybody's error, the first says it, and all end
+        raise
     if json:
         output.emit(
             {

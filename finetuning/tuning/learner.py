@@ -1,0 +1,57 @@
+"""What learns: the upper part of a network, and a head that starts as the one that was fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+
+class Head(torch.nn.Module):
+    """A linear head on standardized vectors, so that one rate suits every network."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self,
+        pool: Callable[..., torch.Tensor],
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        mean: torch.Tensor,
+        scale: torch.Tensor,
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.weight = torch.nn.Parameter(weight * scale)
+        self.bias = torch.nn.Parameter(bias + weight @ mean)
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Scores (N, classes) of a layer's tensor, and of the masks that go with it."""
+        vectors = (self.pool(*tensors) - self.mean) / self.scale
+        return functional.linear(vectors, self.weight, self.bias)
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias for vectors as they are."""
+        weight = (self.weight / self.scale).detach()
+        return weight, (self.bias.detach() - weight @ self.mean)
+
+
+class Learner(torch.nn.Module):
+    """The upper part of a network and a head on it."""
+
+    def __init__(self, upper: torch.nn.Module, head: Head) -> None:
+        super().__init__()
+        self.upper, self.head = upper, head
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Scores (N, classes) of what the upper part takes: a boundary's tensor, then masks."""
+        scores: torch.Tensor = self.head(*self.upper(*tensors), *tensors[1:])
+        return scores
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of all parameters, by name."""
+        return {name: value.detach().clone() for name, value in self.named_parameters()}
