@@ -14,8 +14,12 @@ from converters.evidence import sample_photos
 from converters.preprocess import pixel_values, recipe
 
 
-def enliven(module: torch.nn.Module, record: ModelRecord) -> None:
-    """Draw norms, biases and layer scales; take batch statistics from photos."""
+def enliven(module: torch.nn.Module, record: ModelRecord, scale: float = 1.0) -> None:
+    """Draw norms, biases and layer scales; take batch statistics from photos.
+
+    They are ``scale`` times what is drawn: where attention is given too much, rounding decides
+    what it chooses.
+    """
     generator = torch.Generator().manual_seed(0)
     how, size = recipe(record)
     photos = [
@@ -25,7 +29,8 @@ def enliven(module: torch.nn.Module, record: ModelRecord) -> None:
         for name, tensor in module.named_parameters():
             if tensor.ndim <= 1:
                 fresh = torch.rand(tensor.shape, generator=generator)
-                tensor.copy_(fresh + 0.5 if name.endswith(("weight", "gamma")) else fresh - 0.5)
+                fresh += 0.5 if name.endswith(("weight", "gamma")) else -0.5
+                tensor.copy_(scale * fresh)
         for layer in module.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.momentum = 1.0

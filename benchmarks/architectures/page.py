@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 # Why some do not, and where it is discussed.
-REASONS: dict[str, str] = {
-    "timm/byoanet": "nothing can be shown with random weights: the softmax of its halo attention "
-    "is so near to a choice that torch's own float32 is 0.4 of the range from float64; one such "
-    "block alone agrees to 3e-7",
-}
+REASONS: dict[str, str] = {}
 
 _HEAD = """# Which architectures convert
 
