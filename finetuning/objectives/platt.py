@@ -14,7 +14,8 @@ from finetuning.objectives.objective import SIGMOID
 from finetuning.ridge import Floats
 
 _STEPS = 30
-_ENOUGH = 1e-8  # of a step
+_ENOUGH = 1e-8  # less of the loss
+_TINY = 1e-12
 _PRIOR = 4.0  # how much the common factor counts, in the square of the relative difference
 _LEAST = 0.05  # of the common factor
 _BINS = 15
@@ -23,16 +24,15 @@ _BINS = 15
 def scaling(scores: Floats, y: Labels) -> tuple[Floats, Floats]:
     """Factor and shift (K,) of each label, for scores (N, K) of which ``y`` holds."""
     spread = float(scores.std()) or 1.0
-    scaled = scores / spread
-    common, _ = _fitted(scaled.reshape(-1, 1), y.reshape(-1, 1), prior=0.0)
-    factor = max(float(common[0]), 1e-3)
-    relative, shifts = _fitted(scaled * factor, y, prior=_PRIOR)
+    common = max(float(_fitted(scores / spread, y, tied=True)[0][0]), 1e-3)
+    scaled = scores / spread * common
+    relative, shifts = _fitted(scaled, y, prior=_PRIOR)
     low = relative < _LEAST
     if low.any():
-        held = np.where(low, _LEAST, relative)
-        _, again = _fitted(scaled * factor * held, y, prior=np.inf)
-        relative, shifts = held, np.where(low, again, shifts)
-    return relative * factor / spread, shifts
+        relative = np.where(low, _LEAST, relative)
+        _, again = _fitted(scaled * relative, y, fixed=True)
+        shifts = np.where(low, again, shifts)
+    return relative * common / spread, shifts
 
 
 def log_loss(scores: Floats, y: Labels) -> float:
@@ -47,37 +47,41 @@ def calibration_error(probabilities: Floats, y: Labels) -> float:
     return float(np.abs(np.bincount(place, given - held, _BINS)).sum() / len(held))
 
 
-def _fitted(scores: Floats, y: Labels, *, prior: float) -> tuple[Floats, Floats]:
-    """By Newton's method for all labels at once; an infinite prior leaves the factors at 1."""
+def _fitted(
+    scores: Floats, y: Labels, *, prior: float = 0.0, tied: bool = False, fixed: bool = False
+) -> tuple[Floats, Floats]:
+    """Factors and shifts by Newton's method, for all labels at once.
+
+    The factors are one for all where ``tied``, and stay 1 where ``fixed``.
+    """
     rows, held = len(y), y.sum(axis=0)
     wanted = np.where(y == 1, (held + 1) / (held + 2), 1 / (rows - held + 2))
+    rate = wanted.mean(axis=0)
     factors = np.ones(scores.shape[1])
-    shifts = np.log(wanted.mean(axis=0) / (1 - wanted.mean(axis=0))) - scores.mean(axis=0)
-    free, strength = (0.0, 1.0) if np.isinf(prior) else (1.0, prior)
-    best = np.full(scores.shape[1], np.inf)
-    kept = factors, shifts
-    damping = np.full(scores.shape[1], 1e-6)
+    shifts = np.log(rate / (1 - rate)) - scores.mean(axis=0)
+    kept, best = (factors, shifts), np.full(len(factors), np.inf)
+    damping = np.full(len(factors), 1e-6)
     for _ in range(_STEPS):
         logits = scores * factors + shifts
         losses = (np.logaddexp(0, logits) - wanted * logits).sum(axis=0)
-        losses += 0.5 * strength * (factors - 1) ** 2
+        losses += 0.5 * prior * (factors - 1) ** 2
+        losses = np.full(len(losses), losses.sum()) if tied else losses
         better = losses <= best
-        gain = np.where(better, best - losses, np.inf)
-        best = np.where(better, losses, best)
-        damping = np.where(better, damping / 10, damping * 100)
-        factors, shifts = (
-            np.where(better, new, old) for new, old in zip((factors, shifts), kept, strict=True)
-        )
-        kept = factors, shifts
-        if (gain < _ENOUGH).all():
+        if (better & (best - losses < _ENOUGH)).all():
             break
+        factors, shifts = np.where(better, factors, kept[0]), np.where(better, shifts, kept[1])
+        kept, best = (factors, shifts), np.where(better, losses, best)
+        damping = np.where(better, damping / 10, damping * 100)
         probabilities = SIGMOID(scores * factors + shifts)
         gap, bend = probabilities - wanted, probabilities * (1 - probabilities)
-        slope = free * ((gap * scores).sum(axis=0) + strength * (factors - 1))
-        curve = (bend * scores**2).sum(axis=0) + strength
-        level, tilt, both = gap.sum(axis=0), bend.sum(axis=0), (bend * scores).sum(axis=0) * free
-        curve, tilt = curve * (1 + damping) + 1e-12, tilt * (1 + damping) + 1e-12
-        whole = curve * tilt - both**2
-        factors = factors - (tilt * slope - both * level) / whole
-        shifts = shifts - (curve * level - both * slope) / whole
+        level, tilt = gap.sum(axis=0), bend.sum(axis=0) * (1 + damping) + _TINY
+        both = (bend * scores).sum(axis=0)
+        slope = (gap * scores).sum(axis=0) + prior * (factors - 1)
+        curve = ((bend * scores**2).sum(axis=0) + prior) * (1 + damping) + _TINY
+        # The shifts are eliminated, so that factors can be tied.
+        down, bent = slope - both * level / tilt, curve - both**2 / tilt
+        if tied:
+            down, bent = np.full(len(down), down.sum()), np.full(len(bent), bent.sum())
+        step = np.zeros(len(down)) if fixed else down / bent
+        factors, shifts = factors - step, shifts - (level - both * step) / tilt
     return kept
