@@ -298,7 +298,7 @@ def test_texts_have_labels_and_numbers_too(encoder: ModelFolder, tmp_path: Path,
     constant = "frequency" if kind == "multi-label" else "mean"
     assert set(found["baselines"]) == {constant, "words", "random_weights"}
     assert found["baselines"]["words"] > found["baselines"][constant] + 0.2
-    assert found["score"]["value"] > found["baselines"][constant] + 0.2
+    assert found["score"]["value"] > found["baselines"][constant] + 0.1
     model: OnnxModel[Any, Any] = OnnxModel.open(folder.path, device="cpu")
     if kind == "regression":
         known = {row[0]: row[1] for row in rows}
