@@ -27,6 +27,7 @@ class Options:
 
     layers: tuple[str, ...] = ()  # that are outputs, by their names
     preprocess: bool = True  # False: it takes the network's own tensors
+    side: int | None = None  # of the pictures in pixels; None: as the record says
 
 
 def convert(
@@ -50,8 +51,8 @@ def convert(
     Raises:
         UnsafeError: reading the weights could run code.
         IntegrityError: the weights are corrupted.
-        ConversionError: they do not fit the architecture, cannot be exported, or the graph does
-            not compute the same.
+        ConversionError: they do not fit the architecture, which may not take pictures of this
+            size, cannot be exported, or the graph does not compute the same.
         UsageError: ``out`` exists and ``replace`` was not asked for, or there is no such layer.
         StorageError: ``out`` cannot be written.
     """
@@ -60,6 +61,10 @@ def convert(
         progress(f"loading the weights into {record.architecture} ({record.framework})")
         labels = labels_of(record)
         backbone = loaded or load_backbone(files, record, trust=trust)
+        if options.side is not None:
+            from converters.resizing import resized
+
+            backbone = resized(backbone, options.side)
 
         from converters import export, parity
 
@@ -91,7 +96,7 @@ def convert(
             kind="model",
             uid=record.uid,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            record=record,
+            record=backbone.record,
             files={},
             tools={name: version(name) for name in tools},
             layers=layers,

@@ -114,6 +114,7 @@ def convert(
     sample: Any | None = None,
     layers: Sequence[str] = (),
     preprocess: bool = True,
+    input_size: int | None = None,
     precisions: Sequence[str] = (),
     calibrate: str | Path | None = None,
     data: str | Path | None = None,
@@ -127,7 +128,8 @@ def convert(
 
     ``model`` is as for `pull`, or a file or folder of weights that is here. Tensors of ``layers``
     (`tlhub.layers` names them) are further outputs, checked as the others are; without
-    ``preprocess`` the graph takes the network's own tensors.
+    ``preprocess`` the graph takes the network's own tensors. ``input_size`` is the side in pixels
+    of the square that the network sees, in the place of the record's.
 
     ``precisions`` (`fp16`, `int8`, `int8-dynamic`) come beside fp32, and ``model`` may then be a
     model or run folder, which they are added to. ``calibrate`` is a folder of photos or a file of
@@ -149,7 +151,7 @@ def convert(
 
         return convert_estimator(model, sample, out, replace=force, progress=progress)
     settings = settings or Settings.load()
-    options = pulling.Options(layers=tuple(layers), preprocess=preprocess)
+    options = pulling.Options(layers=tuple(layers), preprocess=preprocess, side=input_size)
     place = None if out is None else Path(out).expanduser()
     local = _local(str(model))
     if precisions:

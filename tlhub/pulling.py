@@ -59,6 +59,7 @@ class Options:
     precision: str | None = None  # None: as the publisher has it without saying
     layers: tuple[str, ...] = ()  # further outputs of the graph
     preprocess: bool = True  # False: the graph takes the network's own tensors
+    side: int | None = None  # pixels of the pictures that it takes; None: as the record says
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def _make(
                 plan.record,
                 files,
                 target,
-                options=convert.Options(plan.options.layers, plan.options.preprocess),
+                options=convert.Options(
+                    plan.options.layers, plan.options.preprocess, plan.options.side
+                ),
                 replace=True,
                 trust=trust,
                 progress=lambda step: progress(Event(step)),
@@ -422,6 +425,8 @@ def _target(store: Store, plan: Plan, files: Mapping[str, Path]) -> Path | None:
         parts += [record.framework, record.architecture]
         if plan.options.layers or not plan.options.preprocess:
             parts += [plan.options.layers, plan.options.preprocess]
+        if plan.options.side is not None:
+            parts += ["side", plan.options.side]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     name = re.sub(r"[^\w.=-]+", "--", record.uid)[:120]
     return store.models / f"{name}-{key}"

@@ -16,7 +16,7 @@ import torch
 
 from catalog.errors import ConversionError, StorageError, UsageError
 from converters import export, parity, weights
-from converters.convert import convert
+from converters.convert import Options, convert
 from converters.folder import ModelFolder
 from converters.registry import load_backbone, random_backbone
 from converters.runtime import OnnxModel
@@ -214,3 +214,27 @@ def test_attention_is_spelt_out_in_the_graph_and_as_it_was_in_the_module(record_
     assert "Softmax" in {node.op_type for node in graph.node if node.name != "probabilities"}
     [attention] = [m for m in backbone.module.modules() if hasattr(m, "fused_attn")]
     assert attention.fused_attn is True
+
+
+@pytest.mark.parametrize("architecture", ["test_byobnet", "test_vit"])
+def test_pictures_of_another_size(architecture, record_of, weights_of, tmp_path):
+    record = record_of(architecture, side=160)
+    folder = convert(record, weights_of(record), tmp_path / "out", options=Options(side=96))
+    assert folder.manifest.record.input_size == (3, 96, 96)
+    assert folder.manifest.preprocess["crop"] == [96, 96]
+    assert folder.manifest.parity.max_rel_diff <= 1e-5
+    # What it keeps is whole: the same network from its own weights.
+    again = load_backbone(
+        {"model.safetensors": folder.path / "model.safetensors"}, folder.manifest.record
+    )
+    assert parity.check(folder.onnx, again, tmp_path).max_rel_diff <= 1e-5
+
+
+def test_pictures_of_a_size_that_cannot_be(record_of, weights_of, tmp_path):
+    record = record_of("test_vit", side=160)
+    files = weights_of(record)
+    with pytest.raises(ConversionError, match="test_vit takes no pictures of 97 by 97 pixels"):
+        convert(record, files, tmp_path / "bad", options=Options(side=97))
+    with pytest.raises(UsageError, match="from 16 to 2048 pixels"):
+        convert(record, files, tmp_path / "bad", options=Options(side=3))
+    assert not (tmp_path / "bad").exists()

@@ -26,6 +26,14 @@ def convert(
     no_preprocess: Annotated[
         bool, typer.Option("--no-preprocess", help="A graph that takes the network's own tensors.")
     ] = False,
+    input_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="The side of the square that the network sees, if not its own.",
+            show_default=False,
+        ),
+    ] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,6 +68,7 @@ def convert(
             model,
             layers=layer or (),
             preprocess=not no_preprocess,
+            input_size=input_size,
             precisions=listed(precision or ()),
             calibrate=calibrate,
             data=data,
