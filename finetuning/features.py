@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from catalog.disk import replacing, writing
 from catalog.errors import DataError, NotFoundError, StorageError, TlhubError
 from finetuning.data.dataset import Example, Skipped
+from finetuning.estimate import Estimate
 from finetuning.ranks import ALONE, Ranks
 
 _log = logging.getLogger(__name__)
@@ -117,8 +118,12 @@ def extract(
     with writing(cache):
         work = _Work(extractors, stores, ranks.local)
         todo = {e.sha256: e for e in examples if work.missing(e.sha256) and _is_own(e, ranks)}
+        estimate = Estimate(len(todo), cache)
         for done, chunk in enumerate(work.run(list(todo.values())), 1):
             failed |= chunk.failed
+            said = estimate.of(min(done * work.batch, len(todo)), chunk.bytes_each, ranks.world)
+            if said is not None:
+                progress(said)
             for name, vector, these, rows in chunk.found:
                 for sha, row in zip(these, rows, strict=True):
                     stores[name, vector].add(sha, row)
@@ -175,6 +180,11 @@ class _Chunk:
     found: list[tuple[str, str, list[str], Rows]] = field(default_factory=list)
     computed: Counter[str] = field(default_factory=Counter)  # contents by extractor
     failed: dict[str, str] = field(default_factory=dict)  # sha256 -> reason
+
+    @property
+    def bytes_each(self) -> int:
+        """Of the vectors of one example, whatever made them."""
+        return sum(rows[0].nbytes for _, _, _, rows in self.found if len(rows))
 
 
 class _Work:

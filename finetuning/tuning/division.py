@@ -63,8 +63,10 @@ class Traced:
         self._network = network.eval()
         self._example = tuple(example)
         axes = dynamic or [{0: "batch"} for _ in example]
-        dims = {name: torch.export.Dim(name, min=1) for one in axes for name in one.values()}
-        shapes = tuple({axis: dims[name] for axis, name in one.items()} for one in axes)
+        batch = torch.export.Dim("batch", min=1)
+        shapes = tuple(  # how many tokens there may be, the exporter finds out
+            {axis: torch.export.Dim.DYNAMIC if axis else batch for axis in one} for one in axes
+        )
         try:
             program = torch.export.export(
                 network,

@@ -84,6 +84,7 @@ class Plan:
 
     recipe: Recipe
     views: int  # 0: pieces are cut anew in every step
+    seconds: float  # that it takes, as far as one pass through the network tells
 
 
 def plan_for(
@@ -108,8 +109,9 @@ def plan_for(
         fitting = int(steps * max(0.0, seconds) / taken_s)
         if fitting * batch < 2 * pictures and not named:
             return None
+        taken_s *= max(fitting, 1) / steps
         steps = max(fitting, 1)
-    return Plan(Recipe(steps=steps, batch=batch), views)
+    return Plan(Recipe(steps=steps, batch=batch), views, taken_s)
 
 
 def _forward_seconds(task: Task) -> float:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from converters.backbone import TorchBackbone
+from finetuning.estimate import duration
 from finetuning.heads import LinearHead
 from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence, untried
@@ -98,7 +99,8 @@ def tune(
         )
         if plan is None:
             break
-        progress(f"training from {boundary or 'the input'} on ({plan.recipe.steps} steps)")
+        steps, takes = plan.recipe.steps, duration(plan.seconds)
+        progress(f"training from {boundary or 'the input'} on ({steps} steps, {takes})")
         until = time.monotonic() + 2 * left
         attempt = partial(_attempt, course, number, boundary, plan, until)
         outcome = course.journal.once(f"way-{number}", _Outcome | None, attempt)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,9 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalog.errors import DataError, StorageError
 from converters import session
 from converters.folder import ModelFolder
 from finetuning.data.reading import read
+from finetuning.estimate import duration
 from finetuning.features import Content, Extractor, Features, extract
 from finetuning.framing import framings
 
@@ -141,3 +146,59 @@ def test_unreadable_images_are_listed_with_their_reason(make_data: Make, tmp_pat
     assert [item.name for item in found.unreadable] == ["a/0.png", "b/0.png", "b/1.png"]
     assert all(item.reason and str(data) not in item.reason for item in found.unreadable)
     assert found.extracted == {"mean": 3}
+
+
+def test_time_and_disk_are_told_before_most_of_the_work(
+    make_data: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = read(make_data({"a": 30, "b": 30})).examples
+    extractor = Extractor({"mean": "key"}, Counting().open)
+    said: list[str] = []
+    extract(photos, {"mean": extractor}, tmp_path / "cache", said.append)
+    [line] = [text for text in said if "GB are free" in text]
+    assert line.startswith("features of 43 more: ")
+    assert said.index(line) == 0
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    again = Extractor({"mean": "other"}, Counting().open)
+    with pytest.raises(StorageError, match="MB free, 0"):
+        extract(photos, {"mean": again}, tmp_path / "cache", said.append)
+
+
+def test_a_duration_is_a_range_that_people_can_read() -> None:
+    assert [duration(seconds) for seconds in (0.1, 20, 600, 36000)] == [
+        "1 s to 1 s", "16 s to 32 s", "8.0 min to 16 min", "8.0 h to 16 h",
+    ]  # fmt: skip
+
+
+def test_a_full_disk_is_said_and_what_was_kept_is_used(make_data: Make, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE: writing past it fails as on a full disk; a script of its own has the limit."""
+    data, cache = make_data({"a": 4, "b": 4}), tmp_path / "cache"
+    script = (
+        "import resource, signal, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from finetuning.data.reading import read\n"
+        "from finetuning.features import Extractor, extract\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "wide = lambda given, _: {'wide': np.ones((len(given), 4000), np.float32)}\n"
+        "extract(read(Path(sys.argv[1])).examples, {'it': Extractor({'wide': 'wide'}, "
+        "lambda: wide)}, Path(sys.argv[2]), lambda _: None)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(data), str(cache)], capture_output=True, text=True
+    )
+    assert "StorageError: no space left to write" in done.stderr
+    assert not list(cache.rglob("*.npz"))
+    assert run(Counting(), data, cache).extracted == {"mean": 8}
+
+
+def test_photos_that_vanish_while_features_are_computed_are_named(
+    make_data: Make, tmp_path: Path
+) -> None:
+    photos = read(make_data({"a": 3, "b": 3})).examples
+    (tmp_path / "data/b/1.png").unlink()
+    extractor = Extractor({"mean": "key"}, Counting().open)
+    found = extract(photos, {"mean": extractor}, tmp_path / "cache", lambda _: None)
+    assert [item.name for item in found.unreadable] == ["b/1.png"]
+    with pytest.raises(DataError, match=r"b/1.png could be read at first and then no longer"):
+        found.of("mean", "mean", photos)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from tiny_texts import network, record_of, save
 
 from catalog.errors import UsageError
@@ -81,3 +82,28 @@ def test_texts_are_learned_from_and_predict_says_what_the_report_says(
 def test_a_model_of_texts_refuses_images(encoder: ModelFolder, make_data, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a model of texts"):
         finetune(encoder, make_data({"a": 3, "b": 3}), tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_a_text_encoder_is_trained_through_and_says_what_it_was_measured_to(
+    encoder: ModelFolder, reviews: Path, tmp_path: Path
+) -> None:
+    folder = finetune(
+        encoder, reviews, tmp_path / "run", cache=tmp_path / "cache", device="cpu",
+        unfreeze="all", seconds=30.0,
+    )  # fmt: skip
+    metrics = json.loads((folder.path / "metrics.json").read_text())
+    [attempt] = metrics["tuning"]["attempts"]
+    assert attempt["kept"]
+    assert metrics["head"] == "trained with the network"
+    assert metrics["onnx_agreement"] == 1
+    losses = metrics["tuning"]["losses"]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    before = load_file(encoder.path / "model.safetensors")
+    after = load_file(folder.path / "model.safetensors")
+    assert after.keys() == before.keys()
+    assert sum(not np.array_equal(before[name], after[name]) for name in before) > 5
+    rows = list(csv.DictReader(reviews.read_text().splitlines()))
+    model = OnnxModel.open(folder.path, device="cpu")
+    held = [int(name.rpartition(":")[2]) - 2 for name in metrics["split"]["test"]]
+    right = [model(rows[n]["text"], top=1)[0].label == rows[n]["label"] for n in held]
+    assert metrics["accuracy"] == np.mean(right)

@@ -5,15 +5,18 @@ import copy
 import numpy as np
 import pytest
 import timm
+import tiny_texts
 import torch
 
 from catalog.record import Preprocess
 from converters.backbone import ImageClassifier
+from converters.registry import load_backbone
 from finetuning.tuning import training
 from finetuning.tuning.division import Traced
 from finetuning.tuning.learner import Head, Learner
+from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import NotANumberError, Recipe, scores, train
-from finetuning.tuning.views import Kept, Photos
+from finetuning.tuning.views import Kept, Live, Photos
 
 SIZE = (32, 32)
 RECIPE = Recipe(steps=8, batch=6)
@@ -208,3 +211,24 @@ def test_pieces_are_the_same_each_time_and_differ_from_view_to_view():
     assert torch.equal(pictures.tensor(0, 3), pictures.tensor(0, 3))
     assert not torch.equal(pictures.tensor(0, 3), pictures.tensor(0, 4))
     assert pictures.tensor(1, 0).shape == (3, *SIZE)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "roberta"])
+def test_a_network_of_texts_is_divided_whatever_their_number_and_length(name, tmp_path):
+    model = tiny_texts.network(name)
+    files = tiny_texts.save(model, tmp_path)
+    backbone = load_backbone(files, tiny_texts.record_of(model))
+    front = backbone.front
+    operators = Traced(backbone.module, front.example(), front.dynamic)
+    boundaries = operators.boundaries("embedding")
+    assert boundaries
+    texts = ["rain", "the soup was cold and nobody seemed to care", "snow and wind"]
+    expected = backbone.module(*front.tensors(front.given(texts)))[0]
+    for boundary in ("", *boundaries):
+        division = operators.divide(boundary, ["embedding"])
+        given = Texts.of(texts, front)
+        kept = Kept(given, division.lower, 1, seed=0, device=torch.device("cpu"))
+        views = kept if boundary else Live(given, torch.device("cpu"))
+        for some in ([0, 1, 2], [0], [2, 0]):
+            (seen,) = division.upper(*views.batch(np.array(some), -1))
+            torch.testing.assert_close(seen, expected[some], rtol=1e-2, atol=1e-2)
