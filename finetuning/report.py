@@ -28,7 +28,7 @@ AnyMistake = Answer | LabelMistake | NumberMistake
 MISTAKES = 12
 NEIGHBORS = 3  # training examples beside each of them
 _THUMBNAIL, _SMALL = 176, 96  # pixels
-_LETTERS = 300  # of a text
+_LETTERS, _FEW_LETTERS = 300, 140  # of a text
 _MATRIX = 40  # classes; beyond, the confusion matrix is a list of the commonest confusions
 _PAIRS = 20
 
@@ -162,7 +162,9 @@ def _neighbors(
     for name, near in metrics.nearest.items():
         for item in near:
             other = examples[item.file]
-            found[name].append(Neighbor(item.file, _told(other, data), shown(other, _SMALL)))
+            found[name].append(
+                Neighbor(item.file, _told(other, data), shown(other, _SMALL, _FEW_LETTERS))
+            )
     return found
 
 
@@ -216,12 +218,12 @@ def skipped(metrics: Metrics) -> list[tuple[str, int, list[str]]]:
     return [(reason, count, names[reason]) for reason, count in counts.most_common()]
 
 
-def shown(example: Example, size: int = _THUMBNAIL) -> str:
+def shown(example: Example, size: int = _THUMBNAIL, letters: int = _LETTERS) -> str:
     """A text, cut where it is long, or a picture."""
     if not isinstance(example.content, str):
         return picture(example, size)
     text = printable(example.text)
-    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
+    return text if len(text) <= letters else f"{text[:letters]}…"
 
 
 def picture(photo: Example, size: int = _THUMBNAIL) -> str:
