@@ -124,6 +124,7 @@ def _network(backbone: TorchBackbone) -> onnx.ModelProto:
             why = error.message
     model = model or _traced(backbone, layers)
     _clear_traces(model)
+    _part_pads_from_pools(model.graph)
     said = "torch.onnx, dynamo=True" if why is None else f"torch.onnx, dynamo=False: {why}"
     helper.set_model_props(model, {EXPORTER: said})
     return model
@@ -265,6 +266,20 @@ def _clear_traces(model: onnx.ModelProto) -> None:
     for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
         del value.metadata_props[:]
         value.doc_string = ""
+
+
+def _part_pads_from_pools(graph: onnx.GraphProto) -> None:
+    """Put a step that does nothing between a padding and the pooling after it.
+
+    ONNX Runtime makes one of the two, in which what was padded is less than anything, zeros too
+    (microsoft/onnxruntime#18136).
+    """
+    padded = {output for node in graph.node if node.op_type == "Pad" for output in node.output}
+    for at, node in reversed(list(enumerate(graph.node))):
+        if node.op_type == "MaxPool" and node.input[0] in padded:
+            name = f"{node.output[0]}/padded"
+            graph.node.insert(at, helper.make_node("Max", [node.input[0]], [name], name))
+            node.input[0] = name
 
 
 def _hide_layers(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:

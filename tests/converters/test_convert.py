@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from catalog.errors import ConversionError, StorageError, UsageError
 from converters import export, parity, weights
@@ -238,3 +239,27 @@ def test_pictures_of_a_size_that_cannot_be(record_of, weights_of, tmp_path):
     with pytest.raises(UsageError, match="from 16 to 2048 pixels"):
         convert(record, files, tmp_path / "bad", options=Options(side=3))
     assert not (tmp_path / "bad").exists()
+
+
+def test_what_is_padded_before_a_pooling_counts_in_it():
+    """ONNX Runtime alone takes the pooling's own padding for it, which is less than anything."""
+    tensor, node = helper.make_tensor_value_info, helper.make_node
+    shape = [1, 1, 3, 3]
+    pads = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "pads")
+    graph = helper.make_graph(
+        [
+            node("Pad", ["x", "pads"], ["padded"]),
+            node("MaxPool", ["padded"], ["y"], kernel_shape=[2, 2]),
+        ],
+        *("test", [tensor("x", TensorProto.FLOAT, shape)]),
+        *([tensor("y", TensorProto.FLOAT, [1, 1, 4, 4])], [pads]),
+    )
+    export._part_pads_from_pools(graph)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    [y] = session.run(None, {"x": np.full(shape, -1, np.float32)})
+    np.testing.assert_array_equal(y[0, 0, 1:3, 1:3], -1)
+    assert not y[0, 0, 0].any()
