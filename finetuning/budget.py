@@ -27,3 +27,16 @@ def seconds_of(budget: str) -> float | None:
             hint="write fast (a new head alone), auto, or a time such as 90s, 10m or 2h",
         )
     return float(found[1]) * _UNITS[found[2]]
+
+
+def check_unfreeze(unfreeze: str) -> None:
+    """See that it is a way of training that there is.
+
+    Raises:
+        UsageError: it is LoRA.
+    """
+    if unfreeze.lower() == "lora":
+        raise UsageError(
+            "training by LoRA is not there",
+            hint="--unfreeze 2 trains the last two layers, --unfreeze all everything",
+        )

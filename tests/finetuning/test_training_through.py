@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,10 @@ import onnx
 import pytest
 from safetensors.numpy import load_file
 
-from catalog.errors import UsageError
+from catalog.errors import DataError, UsageError
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
-from finetuning.budget import seconds_of
+from finetuning.budget import check_unfreeze, seconds_of
 from finetuning.finetune import finetune
 from tests.finetuning.test_finetune import metrics_of
 
@@ -94,3 +96,38 @@ def test_a_budget_is_what_people_write(said: str, seconds: float | None) -> None
 def test_a_budget_that_makes_no_sense_is_refused(said: str) -> None:
     with pytest.raises(UsageError, match="makes no sense"):
         seconds_of(said)
+
+
+def test_lora_is_refused_since_it_is_not_there() -> None:
+    with pytest.raises(UsageError, match="LoRA is not there") as caught:
+        check_unfreeze("lora")
+    assert "--unfreeze 2" in str(caught.value.hint)
+    check_unfreeze("all")
+
+
+def test_the_course_of_a_training_is_logged_or_the_extra_is_named(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = tmp_path / "logs"
+    if importlib.util.find_spec("tensorboard") is not None:
+        run(unfreeze="1", seconds=5.0, tensorboard=logs)
+        [file] = logs.glob("events.out.tfevents.*")
+        assert b"final/loss" in file.read_bytes()
+        assert b"held-back accuracy" in file.read_bytes()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match="TensorBoard is not installed") as caught:
+        run(unfreeze="1", seconds=5.0, tensorboard=logs, replace=True)
+    assert "tlhub[tensorboard]" in str(caught.value.hint)
+
+
+def test_a_photo_that_changes_while_a_network_is_trained_on_it_is_named(
+    run: Any, tmp_path: Path
+) -> None:
+    def spoil(text: str) -> None:
+        if text.startswith("training from"):
+            for photo in (tmp_path / "data" / "disc").glob("*.png"):
+                photo.write_bytes(photo.read_bytes()[:80])
+
+    with pytest.raises(DataError, match=r"disc.*png"):
+        run(unfreeze="all", seconds=20.0, progress=spoil)
+    assert not (tmp_path / "runs" / "run").exists()

@@ -8,6 +8,7 @@ import timm
 import tiny_texts
 import torch
 
+from catalog.errors import TlhubError
 from catalog.record import Preprocess
 from converters.backbone import ImageClassifier
 from converters.registry import load_backbone
@@ -160,32 +161,33 @@ def test_a_loss_that_is_no_number_is_rolled_back_at_half_the_rate(prepared, capl
 
 def test_a_batch_that_does_not_fit_goes_through_in_parts(prepared, caplog):
     _, _, views, labels, learner = prepared
-    recipe = Recipe(steps=4, batch=6, mixing=0)
-    expected = train(learner(), views, labels, recipe, seed=0)
+    expected = train(learner(), views, labels, RECIPE, seed=0)
     small = learner()
     forward = small.forward
 
     def limited(*given: torch.Tensor) -> torch.Tensor:
-        if len(given[0]) > 3:
+        if len(given[0]) > 2:
             raise RuntimeError("out of memory")
         return forward(*given)
 
     small.forward = limited
-    losses = train(small, _Same(views), labels, recipe, seed=0)
+    losses = train(small, views, labels, RECIPE, seed=0)
     assert "2 parts" in caplog.text
-    np.testing.assert_allclose(losses, train(learner(), _Same(views), labels, recipe, seed=0),
-                               rtol=1e-4)  # fmt: skip
-    assert len(expected) == len(losses)
+    assert "4 parts" in caplog.text
+    # Neighbors are mixed, and never parted: the same sums, in another order.
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
 
-class _Same:
-    """Views of which a step draws none: the pictures as they are."""
+def test_memory_that_holds_not_one_pair_is_an_error(prepared):
+    _, _, views, labels, learner = prepared
+    small = learner()
 
-    def __init__(self, views: Kept) -> None:
-        self.count, self._views = views.count, views
+    def never(*given: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("out of memory")
 
-    def batch(self, pictures, _step):
-        return self._views.batch(pictures, -1)
+    small.forward = never
+    with pytest.raises(TlhubError, match="memory does not hold"):
+        train(small, views, labels, RECIPE, seed=0)
 
 
 def test_a_head_on_standardized_vectors_says_what_the_fitted_one_did():
