@@ -105,7 +105,11 @@ def _near(name: str) -> Near:
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [(-0.002, 0.004, "The curve is flat"), (-0.01, 0.05, "It cannot be told what more")],
+    [
+        (-0.002, 0.004, "The curve is flat"),
+        (0.001, 0.004, "The curve is flat"),
+        (-0.01, 0.05, "It cannot be told what more"),
+    ],
 )
 def test_what_more_data_are_worth_is_said_as_sure_as_it_is(
     run: ModelFolder, data: Path, tmp_path: Path, low: float, high: float, said: str
