@@ -43,7 +43,7 @@ class SeveralLabels:
     @property
     def described(self) -> str:
         """How many labels."""
-        return f"{len(self.names)} labels, of which several may hold"
+        return f"{len(self.names)} labels"
 
     def truth(self, examples: Sequence[Example]) -> Labels:
         """1 for each label that holds (N, K)."""

@@ -54,7 +54,7 @@ class Numbers:
     @property
     def described(self) -> str:
         """What the numbers are called."""
-        return ("the number " if len(self.names) == 1 else "the numbers ") + ", ".join(self.names)
+        return ("number " if len(self.names) == 1 else "numbers ") + ", ".join(self.names)
 
     def truth(self, examples: Sequence[Example]) -> Floats:
         """The numbers of each example (N, K)."""

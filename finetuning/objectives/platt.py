@@ -14,7 +14,7 @@ from finetuning.objectives.objective import SIGMOID
 from finetuning.ridge import Floats
 
 _STEPS = 30
-_ENOUGH = 1e-8  # less of the loss
+_ENOUGH = 1e-7  # of the loss
 _TINY = 1e-12
 _PRIOR = 4.0  # how much the common factor counts, in the square of the relative difference
 _LEAST = 0.05  # of the common factor
@@ -59,7 +59,7 @@ def _fitted(
     rate = wanted.mean(axis=0)
     factors = np.ones(scores.shape[1])
     shifts = np.log(rate / (1 - rate)) - scores.mean(axis=0)
-    kept, best = (factors, shifts), np.full(len(factors), np.inf)
+    kept, best = (factors, shifts), np.full(len(factors), np.finfo(float).max)
     damping = np.full(len(factors), 1e-6)
     for _ in range(_STEPS):
         logits = scores * factors + shifts
@@ -67,7 +67,7 @@ def _fitted(
         losses += 0.5 * prior * (factors - 1) ** 2
         losses = np.full(len(losses), losses.sum()) if tied else losses
         better = losses <= best
-        if (better & (best - losses < _ENOUGH)).all():
+        if (np.abs(best - losses) <= _ENOUGH * best).all():
             break
         factors, shifts = np.where(better, factors, kept[0]), np.where(better, shifts, kept[1])
         kept, best = (factors, shifts), np.where(better, losses, best)
