@@ -199,14 +199,14 @@ def test_the_command_names_labels_above_thresholds_and_numbers(
 def test_a_model_of_numbers_or_labels_is_learned_from_again(
     runs: Any, photos: Path, make_data: Callable[..., Path], tmp_path: Path
 ) -> None:
-    classes = make_data({"a": 8, "b": 8})
+    classes = make_data({"a": 8, "b": 8, "c": 8})  # as many as there were labels
     for base in ("labels", "bright"):
         out = tmp_path / f"after {base}"
         again = finetune(runs(base), classes, out, cache=tmp_path / "cache", device="cpu")
         model: OnnxModel[Any, Any] = OnnxModel.open(again.path, device="cpu")
-        assert (model.labels, model.thresholds) == (("a", "b"), ())
+        assert (model.labels, model.thresholds) == (("a", "b", "c"), ())
         assert "predictions" not in model.outputs
-        assert len(model(photos / "0.png")) == 2
+        assert len(model(photos / "0.png")) == 3
     numbers = finetune(
         again, photos / "bright.csv", tmp_path / "numbers", cache=tmp_path / "cache", device="cpu"
     )
