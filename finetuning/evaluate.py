@@ -1,4 +1,4 @@
-"""`evaluate`: how any classifier that tlhub can run does on labelled data.
+"""`evaluate`: how any model that tlhub can run does on labelled data.
 
 The figures are those of a run's own report, by the same code (`finetuning.scores`), of the answers
 that `predict` gives.
@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from catalog.errors import DataError, UsageError
 from converters.folder import ModelFolder
-from converters.interface import PROBABILITIES
+from converters.interface import PREDICTIONS, PROBABILITIES
+from converters.runtime import OnnxModel
 from converters.session import Device
 from finetuning import evaluation, scores
 from finetuning.data.dataset import Dataset, Example, Part, Skipped, some
@@ -25,10 +27,14 @@ from finetuning.data.findings import Finding
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
 from finetuning.data.splits import SPLIT
-from finetuning.objectives.classes import CLASSES
+from finetuning.objectives.classes import OneClass
+from finetuning.objectives.labels import SeveralLabels
+from finetuning.results.kinds import objective_of
+from finetuning.results.measures import of_labels, of_numbers
 from finetuning.scores import Scores
 
 AUTO, TEST, ALL = "auto", "test", "all"
+_UNSURE = 0.5  # the threshold of a label where the model has none
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def evaluate(
 
     Raises:
         DataError: the data cannot be used, or nothing of them is left.
-        UsageError: the model has no classes, or not those of the data.
+        UsageError: what the model tells is not what the data tell.
     """
     options = options or Options()
     if split not in {AUTO, TEST, ALL}:
@@ -77,25 +83,37 @@ def evaluate(
     dataset, findings = prepare(
         data, options, input_size=size[-1] if size else None, progress=progress
     )
-    labels = _labels(model, dataset)
+    runner: OnnxModel[Any, Any] = OnnxModel.open(model.onnx, device=device)
+    names = _names(model, runner, dataset)
     parts = _parts(model)
     examples, said = _chosen(dataset, parts, split)
-    number = {label: n for n, label in enumerate(labels)}
-    places = np.array([number[name] for name in dataset.classes], np.int64)
-    true = places[CLASSES.truth(examples)]
+    objective = objective_of(dataset)
+    truth = objective.truth(examples)
     progress(f"measuring {len(examples)} {dataset.modality}s")
-    probabilities = evaluation.answers(
-        model.onnx, examples, PROBABILITIES, device=device, progress=progress
+    answers = evaluation.answers(
+        model.onnx, examples, objective.link.output, device=device, progress=progress
     )
-    return Measured(
-        scores=scores.of(
-            probabilities,
-            true,
-            labels,
+    seed, own = seed_of(model), [names.index(name) for name in objective.names]
+    if isinstance(objective, OneClass):
+        found = scores.of(
+            answers,
+            np.array(own)[truth],
+            names,
             [example.name for example in examples],
             learned=np.zeros(0, np.int64),
-            seed=seed_of(model),
-        ),
+            seed=seed,
+        )
+    elif isinstance(objective, SeveralLabels):
+        held = np.zeros((len(examples), len(names)))
+        held[:, own] = truth
+        above = runner.thresholds or (_UNSURE,) * len(names)
+        found = Scores(measures=of_labels(answers, held, names, above, seed=seed))
+    else:
+        numbers = truth.astype(np.float64)
+        measures = of_numbers(answers[:, own], numbers, objective.names, seed=seed)
+        found = Scores(measures=measures)
+    return Measured(
+        scores=found,
         modality=dataset.modality,
         examples=len(examples),
         said=said,
@@ -111,36 +129,39 @@ def seed_of(model: ModelFolder) -> int:
     return seed if isinstance(seed, int) else 0
 
 
-def _labels(model: ModelFolder, dataset: Dataset) -> tuple[str, ...]:
-    """The classes of the model, where the data have no others.
+def _names(model: ModelFolder, runner: OnnxModel[Any, Any], dataset: Dataset) -> tuple[str, ...]:
+    """What each answer of the model is called, where the data have nothing else.
 
     Raises:
-        UsageError: they have, or one of the two has no classes at all.
+        UsageError: they have, or the model says nothing that can be compared with them.
     """
     uid = model.manifest.uid
-    again = f"`tlhub finetune MODEL --data {dataset.root}` makes a model of the classes of the data"
-    if dataset.kind != "classification":
-        raise UsageError(
-            f"{dataset.root} is data for {dataset.kind}, and only data with one class each can be "
-            "measured on yet",
-            hint="--label-column names another column",
-        )
+    again = f"`tlhub finetune MODEL --data {dataset.root}` makes a model of what the data tell"
     takes = model.manifest.record.modality
     if takes is not None and takes != dataset.modality:
         raise UsageError(
             f"{dataset.root} has {dataset.modality}s, and {uid} is a model of {takes}s",
             hint=f"give it {takes}s",
         )
-    if not model.labels:
+    if not runner.labels or not {PROBABILITIES, PREDICTIONS} & {*runner.outputs}:
         raise UsageError(f"{uid} has no classes to compare with the data's", hint=again)
-    unknown = [name for name in dataset.classes if name not in model.labels]
-    if unknown:
+    kind = "multi-label" if runner.thresholds else "classification"
+    kind = "regression" if PREDICTIONS in runner.outputs else kind
+    if kind != dataset.kind:
         raise UsageError(
-            f"{len(unknown)} of the {len(dataset.classes)} classes of {dataset.root} are none of "
-            f"{uid}'s: {some(unknown)}; it knows {some(model.labels, 5)}",
-            hint=_renamed(unknown, model.labels) or again,
+            f"{dataset.root} is data for {dataset.kind}, and {uid} is a model for {kind}",
+            hint="--label-column names another column",
         )
-    return model.labels
+    told = dataset.classes or dataset.numbers
+    unknown = [name for name in told if name not in runner.labels]
+    if unknown:
+        what = "numbers" if kind == "regression" else "classes"
+        raise UsageError(
+            f"{len(unknown)} of the {len(told)} {what} of {dataset.root} are none of {uid}'s: "
+            f"{some(unknown)}; it knows {some(runner.labels, 5)}",
+            hint=_renamed(unknown, runner.labels) or again,
+        )
+    return runner.labels
 
 
 def _renamed(unknown: Sequence[str], known: Sequence[str]) -> str | None:

@@ -42,6 +42,10 @@ TITLES = {
     "macro_f1": "macro F1",
     "log_loss": "log loss",
     "calibration_error": "calibration error",
+    "mean_average_precision": "mean average precision",
+    "micro_f1": "micro F1",
+    "all_right": "all labels right",
+    "r2": "R2",
 }
 
 
@@ -74,14 +78,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the probabilities of labelled examples say of a classifier."""
+    """All that the answers to labelled examples say of a model."""
 
-    measures: dict[str, Measure]  # by the keys of TITLES
-    classes: tuple[ClassResult, ...]
-    confusion: tuple[tuple[int, ...], ...]  # a row for each true class, a column for each predicted
-    mistakes: tuple[Answer, ...]  # the surest first
-    sure: tuple[Answer, ...]  # told right, of each class the surest first
-    reliability: tuple[Bin, ...]
+    measures: dict[str, Measure]  # by the keys of TITLES, or of numbers `mae of name`
+    classes: tuple[ClassResult, ...] = ()  # this and what follows is of one class each
+    confusion: tuple[tuple[int, ...], ...] = ()  # a row for each true class
+    mistakes: tuple[Answer, ...] = ()  # the surest first
+    sure: tuple[Answer, ...] = ()  # told right, of each class the surest first
+    reliability: tuple[Bin, ...] = ()
 
 
 def of(

@@ -22,6 +22,7 @@ from converters.folder import ModelFolder
 from converters.runtime import Estimate, OnnxModel, Prediction
 from finetuning import graph
 from finetuning.data.options import Options
+from finetuning.evaluate import evaluate
 from finetuning.finetune import finetune
 from terminal import Run
 
@@ -174,6 +175,29 @@ def test_of_numbers_the_file_says_what_the_report_says(runs: Any, photos: Path) 
     assert folder.manifest.record.task is None
     assert folder.manifest.record.evals[0].metric_type == "r_squared"
     assert "ccuracy" not in pages(folder)
+
+
+@pytest.mark.parametrize("name", ["labels", "both"])
+def test_evaluate_says_what_the_report_says(runs: Any, photos: Path, name: str) -> None:
+    numbers = Options(labels=("brightness", "red"))
+    columns = {"labels": Options(), "both": numbers}
+    folder = runs(name, options=columns[name])
+    found = metrics_of(folder)
+    data = photos / f"{name}.csv"
+    measured = evaluate(folder, data, options=columns.pop(name), device="cpu")
+    score, *others = measured.scores.measures.items()
+    assert measured.examples == found["n_test"]
+    assert score[1].value == pytest.approx(found["score"]["value"], rel=1e-12)
+    assert score[1].interval == pytest.approx(found["score"]["interval"], rel=1e-12)
+    if name == "labels":
+        keys = ("macro_f1", "micro_f1", "all_right", "held_out_calibration_error")
+        said = [found[key] for key in keys]
+    else:
+        said = [item[key] for item in found["numbers"] for key in ("mae", "rmse")]
+    assert [measure.value for _, measure in others] == pytest.approx(said, rel=1e-12)
+    [(other, options)] = columns.items()
+    with pytest.raises(UsageError, match="is a model for"):
+        evaluate(folder, photos / f"{other}.csv", options=options, device="cpu")
 
 
 def test_the_command_names_labels_above_thresholds_and_numbers(

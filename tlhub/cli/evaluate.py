@@ -84,11 +84,12 @@ def _print(found: Measured) -> None:
     table.add_column(justify="right")
     table.add_column()
     for name, measure in found.scores.measures.items():
-        table.add_row(TITLES[name], *_figures(measure))
+        table.add_row(output.shown(TITLES.get(name, name)), *_figures(measure))
     output.show(table)
-    output.line()
-    _print_classes(found)
-    _print_confusion(found.scores)
+    if found.scores.classes:
+        output.line()
+        _print_classes(found)
+        _print_confusion(found.scores)
     if found.skipped:
         output.note(f"{len(found.skipped):,} left out; `tlhub data check` says which and why")
 
