@@ -277,6 +277,7 @@ def finetune(
     balanced: bool = False,
     unfreeze: str = "auto",
     budget: str = "auto",
+    input_size: int | None = None,
     device: Device = "auto",
     force: bool = False,
     resume: bool = False,
@@ -291,10 +292,10 @@ def finetune(
 
     ``data`` has one folder a class, or is a table or an archive, as ``options`` say;
     ``test_fraction`` of it is held out unless it has its own `test` folder, and ``balanced`` lets
-    rare classes count as much as others. Metrics are in
-    the manifest's ``run`` and in `metrics.json`. ``resume`` goes on with a run that was
-    interrupted. Started by torchrun, in ``devices`` processes on each of ``nodes``, they share the
-    work: the first makes the run.
+    rare classes count as much as others. ``input_size`` is as for `convert`, of a ``model`` that
+    is not converted yet. Metrics are in the manifest's ``run`` and in `metrics.json`. ``resume``
+    goes on with a run that was interrupted. Started by torchrun, in ``devices`` processes on each
+    of ``nodes``, they share the work: the first makes the run.
 
     Raises:
         DataError: the data cannot be used as they are.
@@ -311,7 +312,7 @@ def finetune(
     check_place(Path(data))  # before minutes of work on the model
     check_unfreeze(unfreeze)
     _use(settings.features, settings)
-    folder = converted(str(model), settings, progress)
+    folder = converted(str(model), settings, progress, input_size)
     with ranks.joined(devices, nodes, cuda=_on_cuda(device)) as these:
         return run(
             folder,
@@ -341,6 +342,7 @@ def launch(
     devices: int,
     nodes: int = 1,
     rendezvous: str | None = None,
+    input_size: int | None = None,
     device: Device = "auto",
     settings: Settings | None = None,
     progress: Progress = silent,
@@ -353,7 +355,7 @@ def launch(
     from finetuning import ranks
 
     ranks.check(devices, nodes, rendezvous, cuda=_on_cuda(device))
-    converted(str(model), settings or Settings.load(), progress)
+    converted(str(model), settings or Settings.load(), progress, input_size)
     return ranks.launch(["-m", "tlhub.cli.main", *command], devices, nodes, rendezvous)
 
 
@@ -385,19 +387,28 @@ def _local(model: str) -> Path | None:
     return path if is_folder or (path.suffix == ".onnx" and path.is_file()) else None
 
 
-def converted(model: str, settings: Settings, progress: Progress) -> ModelFolder:
+def converted(
+    model: str, settings: Settings, progress: Progress, input_size: int | None = None
+) -> ModelFolder:
     """The folder of a model with an ONNX graph; nothing is fetched of one that cannot have it.
 
     Raises:
         ConversionError: no converter knows it.
+        UsageError: it is converted already, and for an ``input_size`` it would have to be again.
     """
     if _local(model) is not None:
+        if input_size is not None:
+            raise UsageError(
+                f"{model} is converted already, for its own input size",
+                hint="name the uid or address that it was made of",
+            )
         folder = pull(model, settings=settings, progress=progress)
         _refuse_original(folder)
         return folder
     from tlhub import pulling
 
-    plan = pulling.plan(model, settings, progress=progress)
+    options = pulling.Options(side=input_size)
+    plan = pulling.plan(model, settings, options, progress=progress)
     if plan.no_onnx is not None:
         raise _no_onnx(model, plan.no_onnx)
     return pulling.pull(plan, settings, progress=progress)

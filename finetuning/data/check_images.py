@@ -118,7 +118,9 @@ def findings(
     if input_size is not None:
         small = where(lambda _, s: min(s.width, s.height) < input_size)
         text = f"smaller than the {input_size} pixels of the model's input"
-        kinds.append(("small", text, small, "enlarged", False))
+        tiny = 2 * len(where(lambda _, s: 2 * min(s.width, s.height) <= input_size)) > len(known)
+        action = "enlarged: a smaller --input-size is faster and may be better"
+        kinds.append(("small", text, small, action if tiny else "enlarged", False))
     for code, text, names, action, serious in kinds:
         if names:
             yield Finding.of(code, text, names, action, serious=serious)

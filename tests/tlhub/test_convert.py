@@ -71,6 +71,24 @@ def test_a_graph_can_be_had_without_preprocessing(
     assert "no image or text model" in refused.stderr
 
 
+def test_a_network_is_made_for_another_input_size(
+    tlhub: Run, weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = tlhub("convert", weights, "--input-size", "64", "-o", out, "-q")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((out / "tlhub.json").read_bytes())
+    assert manifest["preprocess"]["crop"] == manifest["record"]["input_size"][1:] == [64, 64]
+    data = tmp_path / "data"
+    for label in ("cat", "dog"):
+        (data / label).mkdir(parents=True)
+    refused = tlhub(
+        "finetune", out, "--input-size", "96", "--data", data, "--out", tmp_path / "run"
+    )
+    assert refused.returncode == 2
+    assert "is converted already" in refused.stderr
+
+
 def test_an_unknown_layer_ends_with_those_there_are(
     tlhub: Run, weights: Path, tmp_path: Path
 ) -> None:

@@ -26,14 +26,7 @@ def convert(
     no_preprocess: Annotated[
         bool, typer.Option("--no-preprocess", help="A graph that takes the network's own tensors.")
     ] = False,
-    input_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="The side of the square that the network sees, if not its own.",
-            show_default=False,
-        ),
-    ] = None,
+    input_size: options.InputSize = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(

@@ -56,6 +56,7 @@ def finetune(
         typer.Option("--balanced", help="Let rare classes count as much as frequent ones."),
     ] = False,
     split: options.SplitFile = None,
+    input_size: options.InputSize = None,
     device: options.Device = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with this run where it was interrupted.")
@@ -110,6 +111,7 @@ def finetune(
             devices=devices or 1,
             nodes=nodes,
             rendezvous=rendezvous,
+            input_size=input_size,
             device=device,
             settings=settings,
         )
@@ -127,6 +129,7 @@ def finetune(
                 balanced=balanced,
                 budget=budget,
                 unfreeze=unfreeze,
+                input_size=input_size,
                 device=device,
                 force=force,
                 resume=resume,

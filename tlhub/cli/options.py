@@ -48,6 +48,15 @@ SplitFile = Annotated[
     Path | None,
     typer.Option("--split", help="Who is held out: a split that was written, or a run's folder."),
 ]
+InputSize = Annotated[
+    int | None,
+    typer.Option(
+        "--input-size",
+        metavar="PIXELS",
+        help="The side of the square that the network sees, if not its own.",
+        show_default=False,
+    ),
+]
 Kind = Annotated[
     Literal["classification", "multi-label", "regression"] | None,
     typer.Option("--kind", help="What the labels are, if not as they look."),
