@@ -82,6 +82,7 @@ def test_a_network_is_made_for_another_input_size(
     data = tmp_path / "data"
     for label in ("cat", "dog"):
         (data / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(data / label / "a.png")
     refused = tlhub(
         "finetune", out, "--input-size", "96", "--data", data, "--out", tmp_path / "run"
     )
