@@ -8,51 +8,43 @@ what transfer bought.
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as replaced
-from datetime import UTC, datetime
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from catalog.errors import ConversionError, UsageError
-from catalog.record import Evaluation, ModelRecord, Provenance, SourceDataset
 from converters.convert import WEIGHTS
-from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Layer, Manifest, ModelFolder, Parity
+from converters.folder import LABELS, ONNX, Manifest, ModelFolder
 from converters.interface import EMBEDDING, TOKENIZER
-from converters.preprocess import description
 from converters.session import Device
-from finetuning import baselines, card, evaluation, graph, probe, report, runs
+from finetuning import baselines, card, described, evaluation, graph, probe, report, runs
 from finetuning.data.dataset import Dataset, printable
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
 from finetuning.data.splits import SPLIT, Split, places, split
 from finetuning.data.splits import write as write_split
 from finetuning.engine import Engine
-from finetuning.evaluation import HeldOut, Metrics, SplitFiles
+from finetuning.evaluation import HeldOut, SplitFiles
 from finetuning.features import Features, extract, key_of
 from finetuning.interrupted import is_finished
 from finetuning.nearest import of_worst
 from finetuning.probe import Part, Probe, Work
 from finetuning.ranks import ALONE, Ranks
-from finetuning.results.kinds import AnyObjective, facts_of, metrics_of, objective_of
+from finetuning.results.kinds import facts_of, metrics_of, objective_of
 from finetuning.tuning import strategy
 from finetuning.tuning.journal import Journal
 
 METRICS, HEAD = "metrics.json", "head.safetensors"
-TASKS = {"image": "image-classification", "text": "text-classification"}
 
 Progress = Callable[[str], None]
 
@@ -142,7 +134,7 @@ def finetune(
         with clock("held out", f"features of {len(test.examples)} held out"):
             for each in {id(one): one for one in (frozen, found)}.values():
                 each.see(work, test.examples)
-        record = _record(model, uid, dataset, objective, found)
+        record = described.record_of(model, uid, dataset, objective, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = _baselines(work, plain, found)
         with clock("learning curve", "learning curve"):
@@ -155,7 +147,7 @@ def finetune(
                 seed=seed,
             )
         with clock("export", "exporting one ONNX file"):
-            facts = _metadata(model, record, found) | facts_of(objective, found.trust)
+            facts = described.metadata(model, record, found) | facts_of(objective, found.trust)
             tuned = found.network(facts)
             graph.save(tuned, folder / ONNX)
             _write_weights(model, found, dataset.classes, folder)
@@ -213,7 +205,9 @@ def finetune(
             previous=runs.previous(out, places(dataset, sides), metrics.score, worst),
         )
         write_split(folder / SPLIT, dataset, sides)
-        manifest = _manifest(request, record, dataset, metrics, parity, _layers(model, tuned))
+        manifest = described.manifest(
+            request, record, dataset, metrics, parity, described.layers(model, tuned)
+        )
         progress("writing the report")
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(metrics)) + b"\n")
         report.write(folder / "report.html", out, manifest, metrics, dataset)
@@ -319,69 +313,6 @@ def _random_weights(work: Work, found: Probe) -> NDArray[Any]:
     return objective.original(said, y)
 
 
-def _layers(model: ModelFolder, tuned: onnx.ModelProto) -> tuple[Layer, ...]:
-    """The layers of the base that are still there."""
-    made = graph.tensors_of(tuned)
-    return tuple(layer for layer in model.manifest.layers if layer.name in made)
-
-
-def _record(
-    model: ModelFolder, uid: str, dataset: Dataset, objective: AnyObjective, found: Probe
-) -> ModelRecord:
-    """What is known of the new model before it is measured."""
-    base = model.manifest.record
-    name = printable(dataset.root.resolve().name)
-    return msgspec.structs.replace(
-        base,
-        uid=uid,
-        description=f"{model.manifest.uid} with a new head for {objective.described}",
-        tags=(),
-        origin_url=None,
-        hf_hub_id=None,
-        source_datasets=(*base.source_datasets, SourceDataset(id=name, role="finetune")),
-        task=_task(objective, dataset),
-        modality=dataset.modality,
-        embed_dim=found.head.weight.shape[1],
-        num_classes=len(dataset.classes) or None,
-        labels=dataset.classes,
-        label_set=None,
-        params=None,  # the old head's are gone, and a record does not say how many they were
-        gmacs=None,
-        gmacs_at=None,
-        preprocess=found.framing.preprocess,
-        base_model=model.manifest.uid,
-        relation="finetune",
-        evals=(),
-        artifacts=(),
-        provenance=(
-            Provenance(fields=("labels", "evals"), source=f"tlhub {version('tlhub')} finetune"),
-        ),
-    )
-
-
-def _task(objective: AnyObjective, dataset: Dataset) -> str | None:
-    """What the hubs call it; they have no name for numbers of images or texts."""
-    return None if objective.kind == "regression" else TASKS[dataset.modality]
-
-
-def _metadata(model: ModelFolder, record: ModelRecord, found: Probe) -> dict[str, str]:
-    """What a stranger needs to know of the new graph, for its `metadata_props`."""
-    facts = {
-        "tlhub.schema_version": "1",
-        "tlhub.uid": record.uid,
-        "tlhub.base_model": model.manifest.uid,
-        "tlhub.task": record.task or "regression",
-        "tlhub.stages": json.dumps([stage.name for stage in found.cut.stages]),
-        "tlhub.head": found.head.method,
-        "tlhub.source": json.dumps({ONNX: model.manifest.files[ONNX].sha256}),
-        "tlhub.version": version("tlhub"),
-    }
-    size = record.input_size
-    if record.preprocess is not None and size is not None and len(size) == 3:
-        facts["tlhub.preprocess"] = json.dumps(description(record.preprocess, (size[1], size[2])))
-    return facts
-
-
 def _write_weights(model: ModelFolder, found: Probe, classes: Sequence[str], folder: Path) -> None:
     """The head, the labels, and the backbone's weights: as they were, or as they are now."""
     head = found.head
@@ -406,69 +337,4 @@ def _split_files(dataset: Dataset, sides: Split, test_fraction: float) -> SplitF
         test_fraction=None if sides.given else test_fraction,
         train=tuple(dataset.examples[n].name for n in sides.train),
         test=tuple(dataset.examples[n].name for n in sides.test),
-    )
-
-
-def _manifest(
-    request: str,
-    record: ModelRecord,
-    dataset: Dataset,
-    metrics: Metrics,
-    parity: Parity,
-    layers: tuple[Layer, ...],
-) -> Manifest:
-    measured = tuple(
-        Evaluation(
-            task_type=record.task or metrics.kind,
-            dataset=record.source_datasets[-1].id,
-            split="held-out",
-            metric_type=name,
-            value=value if metrics.kind == "regression" else 100 * value,
-            unit=None if metrics.kind == "regression" else "%",
-            higher_is_better=name not in {"mae", "rmse"},
-            eval_input_size=record.input_size,
-            verified="measured",
-        )
-        for name, value in metrics.figures().items()
-    )
-    summary: Mapping[str, Any] = {
-        "data": {
-            "folder": printable(str(dataset.root)),
-            "kind": dataset.kind,
-            "classes": len(dataset.classes),
-            f"{dataset.modality}s": len(dataset.examples),
-            "skipped": len(dataset.skipped),
-        },
-        "request": request,
-        "seed": metrics.seed,
-        "command": metrics.command,
-        "seconds": round(sum(metrics.seconds.values()), 3),
-        "metrics": {
-            "kind": metrics.kind,
-            "score": msgspec.to_builtins(metrics.score),
-            "n_train": metrics.n_train,
-            "n_test": metrics.n_test,
-            "baselines": dict(metrics.baselines),
-            "gain": msgspec.to_builtins(metrics.gain),
-            "stages": metrics.stages,
-            "share": metrics.share,
-            "head": metrics.head,
-            "framing": metrics.framing,
-            "tuning": metrics.tuning.said,
-            **metrics.summary(),
-        },
-    }
-    runtime = packages_distributions()["onnxruntime"][0]
-    tools = ("tlhub", "onnx", runtime, "scikit-learn", "numpy", "pillow", "torch")
-    return Manifest(
-        schema_version=SCHEMA_VERSION,
-        kind="run",
-        uid=record.uid,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        record=msgspec.structs.replace(record, evals=measured),
-        files={},
-        tools={"python": sys.version.split()[0], **{name: version(name) for name in tools}},
-        layers=layers,
-        parity=parity,
-        run=summary,
     )
