@@ -31,6 +31,8 @@ def enliven(module: torch.nn.Module, record: ModelRecord, scale: float = 1.0) ->
                 fresh = torch.rand(tensor.shape, generator=generator)
                 fresh += 0.5 if name.endswith(("weight", "gamma")) else -0.5
                 tensor.copy_(scale * fresh)
+            elif not tensor.any():  # some classifiers start as nothing
+                tensor.normal_(0, 0.02, generator=generator)
         for layer in module.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.momentum = 1.0
