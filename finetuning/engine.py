@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finetuning.ranks import ALONE, Ranks
@@ -31,4 +31,4 @@ class Engine:
         self.ranks.leave()
         if not self.ranks.first:
             raise HelpedError
-        return Engine(ALONE, self.journal, self.tensorboard, self.command)
+        return replace(self, ranks=ALONE)

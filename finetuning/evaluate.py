@@ -6,7 +6,6 @@ that `predict` gives.
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,15 +25,14 @@ from finetuning.data.dataset import Dataset, Example, Part, Skipped, some
 from finetuning.data.findings import Finding
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
-from finetuning.data.splits import SPLIT
 from finetuning.objectives.classes import OneClass
 from finetuning.objectives.labels import SeveralLabels
 from finetuning.results.kinds import objective_of
 from finetuning.results.measures import of_labels, of_numbers
+from finetuning.runs import Run
 from finetuning.scores import Scores
 
 AUTO, TEST, ALL = "auto", "test", "all"
-_UNSURE = 0.5  # the threshold of a label where the model has none
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,8 @@ def evaluate(
     elif isinstance(objective, SeveralLabels):
         held = np.zeros((len(examples), len(names)))
         held[:, own] = truth
-        above = runner.thresholds or (_UNSURE,) * len(names)
-        found = Scores(measures=of_labels(answers, held, names, above, seed=seed))
+        measures = of_labels(answers, held, names, runner.thresholds, seed=seed)
+        found = Scores(measures=measures)
     else:
         numbers = truth.astype(np.float64)
         measures = of_numbers(answers[:, own], numbers, objective.names, seed=seed)
@@ -178,11 +176,7 @@ def _renamed(unknown: Sequence[str], known: Sequence[str]) -> str | None:
 
 def _parts(model: ModelFolder) -> Mapping[str, Part]:
     """By the digest of its content, where each example was when a run learned."""
-    file = model.path / SPLIT
-    if SPLIT not in model.manifest.files:
-        return {}
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = Run(model).split
     return {row["sha256"]: "test" if row["part"] == "test" else "train" for row in rows}
 
 

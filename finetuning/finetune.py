@@ -41,10 +41,11 @@ from finetuning.nearest import of_worst
 from finetuning.probe import Part, Probe, Work
 from finetuning.ranks import ALONE, Ranks
 from finetuning.results.kinds import facts_of, metrics_of, objective_of
+from finetuning.runs import METRICS
 from finetuning.tuning import strategy
 from finetuning.tuning.journal import Journal
 
-METRICS, HEAD = "metrics.json", "head.safetensors"
+HEAD = "head.safetensors"
 
 Progress = Callable[[str], None]
 

@@ -8,7 +8,6 @@ better. Which it is, the training images tell. Texts have one way.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ import onnxruntime
 from catalog.record import Preprocess
 from converters.folder import ModelFolder, sha256_of
 from converters.interface import TOKENIZER
+from converters.machine import cores
 from converters.runtime import OnnxModel
 from converters.session import Device
 from converters.text_model import TextModel
@@ -119,7 +119,7 @@ class _Source:
             return self._open(with_stages(network, self._stages))
 
         batch = _TEXTS if self._is_text else 1 if self._device == "cpu" else _ON_A_GPU
-        return Extractor(keys, open_, batch, workers=_cores() if self._device == "cpu" else 1)
+        return Extractor(keys, open_, batch, workers=cores() if self._device == "cpu" else 1)
 
     def _open(self, tapped: onnx.ModelProto) -> Extract:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -137,10 +137,3 @@ class _Source:
             return {name: np.stack(c) for name, c in zip(vectors, columns, strict=True)}
 
         return extract
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

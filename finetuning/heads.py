@@ -28,7 +28,7 @@ from finetuning.features import Rows
 from finetuning.folds import Folds
 from finetuning.objectives.classes import CLASSES
 from finetuning.objectives.objective import SOFTMAX, Link, Objective, Truth
-from finetuning.ridge import Floats, Ridge, Scale
+from finetuning.ridge import Floats, Ridge, Scale, unit
 from finetuning.shrinkage import discriminant
 
 LDA, RIDGE, LOGISTIC = "shrinkage LDA", "ridge regression", "logistic regression"
@@ -205,7 +205,7 @@ def _regressions(x: Rows, folds: Folds, objective: Objective) -> list[tuple[floa
 
 def neighbors(x: Rows, columns: Floats, asked: Rows, count: int) -> Floats:
     """The mean of the ``columns`` (N, K) of the ``count`` rows that are nearest by cosine."""
-    near = np.argsort(-(_unit(asked) @ _unit(x).T), axis=1, kind="stable")[:, :count]
+    near = np.argsort(-(unit(asked) @ unit(x).T), axis=1, kind="stable")[:, :count]
     found: Floats = columns[near].mean(axis=1)
     return found
 
@@ -220,11 +220,6 @@ def _neighbors(x: Rows, folds: Folds, objective: Objective) -> HeadTried:
         scores[count] = objective.scorer(objective.said(found), folds.y)(None)
     count = max(scores, key=lambda item: scores[item])
     return HeadTried(method=NEIGHBORS, strength=count, loss=None, score=scores[count])
-
-
-def _unit(x: Rows) -> Rows:
-    rows: Rows = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return rows
 
 
 def _prepared(x: Rows) -> tuple[Scale, Floats, Floats | None]:

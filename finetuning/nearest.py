@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from finetuning.features import Rows
-from finetuning.ridge import Floats, Scale
+from finetuning.ridge import Scale, unit
 
 if TYPE_CHECKING:
     from finetuning.probe import Part, Probe
@@ -27,7 +27,7 @@ def nearest(
 ) -> list[tuple[Near, ...]]:
     """Of each of the ``asked`` rows (N, D) the nearest of ``train`` (M, D), by name."""
     scale = Scale.of(train)
-    rows, given = (_unit(scale(x)) for x in (train, asked))
+    rows, given = (unit(scale(x)) for x in (train, asked))
     alike = given @ rows.T
     order = np.argsort(-alike, axis=1, kind="stable")[:, :count]
     return [
@@ -47,8 +47,3 @@ def of_worst(
     names = [example.name for example in train.examples]
     near = nearest(frozen.rows(train.examples), names, frozen.rows(asked), count=count)
     return dict(zip(worst, near, strict=True))
-
-
-def _unit(rows: Floats) -> Floats:
-    found: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return found

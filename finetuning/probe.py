@@ -81,6 +81,11 @@ class Work:
         """What is to be said of the examples of a part."""
         return self.objective.truth(part.examples)
 
+    def features(self, examples: Sequence[Example], ways: Sequence[Framing]) -> Features:
+        """Features of examples, framed in these ways."""
+        extractors = {way.name: way.extractor for way in ways}
+        return extract(examples, extractors, self.cache, self.progress, self.engine.ranks)
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -102,12 +107,7 @@ class Probe:
 
     def see(self, work: Work, examples: Sequence[Example]) -> None:
         """Compute the features of further examples, held-out ones for instance."""
-        way = self.framing
-        self.features.add(
-            extract(
-                examples, {way.name: way.extractor}, work.cache, work.progress, work.engine.ranks
-            )
-        )
+        self.features.add(work.features(examples, (self.framing,)))
 
     def rows(self, examples: Sequence[Example]) -> Rows:
         """What the head is put on: features (N, D) of examples that were seen."""
@@ -135,11 +135,7 @@ def fit(work: Work) -> Probe:
         ways = tuple(way.ending_with((LAST,)) for way in ways)
     train = work.train
     way, losses, found = _framed(work, ways)
-    found.add(
-        extract(
-            train.examples, {way.name: way.extractor}, work.cache, work.progress, work.engine.ranks
-        )
-    )
+    found.add(work.features(train.examples, (way,)))
     work.progress(f"choosing where to cut, on {len(train.examples)} {work.dataset.modality}s")
     chosen = _cut(work, way, found, train)
     x, y = _rows(found, way, chosen, train.examples), work.truth(train)
@@ -162,9 +158,8 @@ def _framed(work: Work, ways: Sequence[Framing]) -> tuple[Framing, dict[str, flo
     train = work.train
     order = np.random.default_rng(work.seed).permutation(len(train.examples))
     sample = Part(tuple(train.examples[n] for n in np.sort(order[:_SAMPLE])))
-    extractors = {way.name: way.extractor for way in ways}
     work.progress(f"features of {len(sample.examples)} images, framed in {len(ways)} ways")
-    found = extract(sample.examples, extractors, work.cache, work.progress, work.engine.ranks)
+    found = work.features(sample.examples, ways)
     losses = {way.name: _cut(work, way, found, sample).loss for way in ways}
     best = min(ways, key=lambda way: losses[way.name])
     return best, losses, found

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from catalog.errors import UsageError
+from converters.machine import cores
 
 if TYPE_CHECKING:
     import torch
@@ -183,13 +184,6 @@ def check(devices: int, nodes: int, rendezvous: str | None, *, cuda: bool) -> No
             f"{devices} devices were asked for, and this machine has {there} {what}",
             hint="a process takes one: ask for fewer with --devices, or for more --nodes",
         )
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def launch(command: Sequence[str], devices: int, nodes: int, rendezvous: str | None) -> int:

@@ -21,7 +21,7 @@ from finetuning.evaluation import BASELINES, CurvePoint, Metrics
 from finetuning.results.classes import ClassMetrics
 from finetuning.results.labels import LabelMetrics, LabelMistake
 from finetuning.results.numbers import NumberMetrics, NumberMistake
-from finetuning.scores import TITLES, Answer
+from finetuning.scores import TITLES, Answer, confusions
 
 AnyMistake = Answer | LabelMistake | NumberMistake
 
@@ -182,7 +182,7 @@ def _of_kind(metrics: Metrics, examples: Mapping[str, Example]) -> dict[str, obj
     if isinstance(metrics, ClassMetrics):
         return {
             "matrix": len(metrics.classes) <= _MATRIX,
-            "confusions": confusions(metrics)[:_PAIRS],
+            "confusions": confusions(metrics.classes, metrics.confusion)[:_PAIRS],
             "titles": TITLES,
             "reliability": drawing.reliability(metrics.reliability, metrics.reliability_before),
             "sure": [(item, shown(examples[item.file])) for item in metrics.sure],
@@ -196,17 +196,6 @@ def _mistakes(metrics: Metrics) -> Sequence[AnyMistake]:
     if isinstance(metrics, (ClassMetrics, LabelMetrics, NumberMetrics)):
         return metrics.mistakes[:MISTAKES]
     return ()
-
-
-def confusions(metrics: ClassMetrics) -> list[tuple[str, str, int]]:
-    """(true class, taken for, count), the commonest first."""
-    pairs = [
-        (metrics.classes[row].label, metrics.classes[column].label, count)
-        for row, counts in enumerate(metrics.confusion)
-        for column, count in enumerate(counts)
-        if count and row != column
-    ]
-    return sorted(pairs, key=lambda pair: -pair[2])
 
 
 def skipped(metrics: Metrics) -> list[tuple[str, int, list[str]]]:

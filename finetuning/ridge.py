@@ -8,11 +8,13 @@ its entry on the diagonal of the hat matrix (Allen's PRESS, 1974): no second fit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Real = TypeVar("Real", bound=np.floating)
 
 # For features of which an average row has length 1, so that they mean the same everywhere.
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(-3, 1.01, 0.5))
@@ -106,3 +108,9 @@ def _shared(groups: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
     order = np.argsort(groups, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return [part for part in parts if len(part) > 1]
+
+
+def unit(rows: NDArray[Real]) -> NDArray[Real]:
+    """Rows (N, D) of length 1, so that their products are cosines."""
+    found: NDArray[Real] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return found

@@ -146,6 +146,19 @@ def by_class(
     )
 
 
+def confusions(
+    classes: Sequence[ClassResult], counts: Sequence[Sequence[int]]
+) -> list[tuple[str, str, int]]:
+    """(true class, taken for, count) of a confusion matrix, the commonest first."""
+    pairs = [
+        (classes[row].label, classes[column].label, count)
+        for row, of_class in enumerate(counts)
+        for column, count in enumerate(of_class)
+        if count and row != column
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
 def mistakes(
     files: Sequence[str],
     probabilities: NDArray[np.float64],

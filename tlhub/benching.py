@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from catalog.disk import replacing, writing
+from converters.machine import cores
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
@@ -59,7 +59,7 @@ def bench(
             folder,
             engines=engines or ways,
             batches=batches,
-            threads=threads or sorted({1, _cores()}),
+            threads=threads or sorted({1, cores()}),
             seconds=seconds,
             rounds=rounds,
             progress=lambda step: progress(Event(step)),
@@ -90,11 +90,7 @@ def machine() -> str:
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
                 break
-    return f"{name}, {_cores()} cores"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{name}, {cores()} cores"
 
 
 def _keep(folder: ModelFolder, timings: Sequence[Timing], settings: Settings) -> None:

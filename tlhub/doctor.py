@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
 from catalog.errors import TlhubError
+from converters.machine import cores
 from tlhub.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 def _machine(settings: Settings) -> Check:  # noqa: ARG001
     version = metadata.version("tlhub")
     found = f"tlhub {version}, Python {platform.python_version()}, {platform.platform()}, "
-    return Check("machine", "ok", found + f"{_cores()} cores{_memory()}")
+    return Check("machine", "ok", found + f"{cores()} cores{_memory()}")
 
 
 def _torch(settings: Settings) -> Check:  # noqa: ARG001
@@ -215,12 +216,6 @@ def _installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory() -> str:

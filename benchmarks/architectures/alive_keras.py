@@ -15,32 +15,6 @@ from converters.evidence import sample_photos
 from converters.frameworks.keras import application
 from converters.keras_network import keras as on_torch
 
-# The nine of 2018, and the side of the photos that they are tried with.
-APPLICATIONS = {
-    "Xception": 96,
-    "VGG16": 64,
-    "VGG19": 64,
-    "ResNet50": 64,
-    "InceptionV3": 96,
-    "InceptionResNetV2": 96,
-    "MobileNet": 64,
-    "DenseNet121": 64,
-    "NASNetMobile": 64,
-}
-
-
-def record_of(
-    architecture: str, side: int, uid: str | None = None, classes: int = 7
-) -> ModelRecord:
-    """What is known of an application that takes photos of ``side`` by ``side`` pixels."""
-    return ModelRecord(
-        uid=f"keras/{uid or architecture}",
-        framework="keras",
-        architecture=architecture,
-        num_classes=classes,
-        input_size=(3, side, side),
-    )
-
 
 def write(record: ModelRecord, folder: Path) -> tuple[Any, Path]:
     """The model of a record, and the file of its weights as Keras publishes them."""

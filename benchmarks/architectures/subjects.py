@@ -23,6 +23,19 @@ SLICE = (
     "torchvision/mobilenetv3",
 )
 
+# Keras' applications of 2018, and the side of the photos that they are tried with.
+APPLICATIONS = {
+    "Xception": 96,
+    "VGG16": 64,
+    "VGG19": 64,
+    "ResNet50": 64,
+    "InceptionV3": 96,
+    "InceptionResNetV2": 96,
+    "MobileNet": 64,
+    "DenseNet121": 64,
+    "NASNetMobile": 64,
+}
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -89,10 +102,22 @@ def _spatial() -> Iterator[Subject]:
 
 
 def _keras() -> Iterator[Subject]:
-    from benchmarks.architectures.alive_keras import APPLICATIONS, record_of
-
+    """The applications of 2018."""
     for name, side in APPLICATIONS.items():
-        yield Subject(f"keras/{name}", record_of(name, side))
+        yield Subject(f"keras/{name}", keras_record(name, side))
+
+
+def keras_record(
+    architecture: str, side: int, uid: str | None = None, classes: int = 7
+) -> ModelRecord:
+    """What is known of an application that takes photos of ``side`` by ``side`` pixels."""
+    return ModelRecord(
+        uid=f"keras/{uid or architecture}",
+        framework="keras",
+        architecture=architecture,
+        num_classes=classes,
+        input_size=(3, side, side),
+    )
 
 
 def _transformers() -> Iterator[Subject]:

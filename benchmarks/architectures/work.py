@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import torch
 
-from benchmarks.architectures import alive_keras, tiny
+from benchmarks.architectures import tiny
 from benchmarks.architectures.alive import enliven, enliven_spatial
 from benchmarks.architectures.subjects import all_subjects
 from catalog.errors import ConversionError, TlhubError
@@ -74,6 +74,8 @@ def _source(name: str, record: ModelRecord, folder: Path) -> tuple[ModelRecord, 
             raise ConversionError(said.obstacle)
         return said.record, files
     if record.framework == "keras":
+        from benchmarks.architectures import alive_keras
+
         _, file = alive_keras.write(record, folder)
         return record, {file.name: file}
     backbone = random_backbone(record, 0)

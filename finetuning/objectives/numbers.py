@@ -127,6 +127,16 @@ class Numbers:
         return said
 
 
+def mean_error(apart: Floats) -> Scorer:
+    """The mean absolute error, of how far off each (N,) is."""
+    return lambda weights: float(np.average(apart, weights=weights))
+
+
+def root_error(apart: Floats) -> Scorer:
+    """The root of the mean squared error, of how far off each (N,) is."""
+    return lambda weights: float(np.sqrt(np.average(apart**2, weights=weights)))
+
+
 def r2(said: Floats, y: Floats, weights: Floats | None = None) -> Floats:
     """The share of each number's variance (K,) that is told; NaN where it has none."""
     weights = np.ones(len(y)) if weights is None else weights

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from finetuning.calibration import Labels
+from finetuning.calibration import Labels, over_bins
 from finetuning.objectives.objective import SIGMOID
 from finetuning.ridge import Floats
 
@@ -18,7 +18,6 @@ _ENOUGH = 1e-7  # of the loss
 _TINY = 1e-12
 _PRIOR = 4.0  # how much the common factor counts, in the square of the relative difference
 _LEAST = 0.05  # of the common factor
-_BINS = 15
 
 
 def scaling(scores: Floats, y: Labels) -> tuple[Floats, Floats]:
@@ -43,8 +42,7 @@ def log_loss(scores: Floats, y: Labels) -> float:
 def calibration_error(probabilities: Floats, y: Labels) -> float:
     """Expected calibration error over all labels: how far probabilities are from frequencies."""
     given, held = probabilities.ravel(), y.ravel()
-    place = np.minimum((given * _BINS).astype(int), _BINS - 1)
-    return float(np.abs(np.bincount(place, given - held, _BINS)).sum() / len(held))
+    return over_bins(given, given - held)
 
 
 def _fitted(

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetuning.evaluation import HeldOut, Metrics
-from finetuning.objectives import platt, ranking
+from finetuning.objectives import ranking
 from finetuning.objectives.labels import LabelTrust, SeveralLabels
-from finetuning.objectives.objective import interval
+from finetuning.results import measures
 from finetuning.ridge import Floats
 from finetuning.scores import Score
 
@@ -82,35 +82,35 @@ def thresholds(trust: object, objective: SeveralLabels) -> tuple[float, ...]:
 def metrics(shared: Mapping[str, Any], held: HeldOut, objective: SeveralLabels) -> LabelMetrics:
     """What was measured, with what is ``shared`` by all kinds."""
     given, truth = held.answers, held.truth
-    above = np.array(thresholds(held.trust, objective))
+    chosen = thresholds(held.trust, objective)
+    above = np.array(chosen)
     said = given >= above
-    scorer = objective.scorer(given, truth)
+    found = measures.of_labels(given, truth, objective.names, chosen, seed=held.seed)
+    precision = found["mean_average_precision"]
     trust = held.trust if isinstance(held.trust, LabelTrust) else None
-    f1 = ranking.f1(said, truth)
-    right, total = int((said & (truth == 1)).sum()), int(said.sum() + truth.sum())
     return LabelMetrics(
         **shared,
         score=Score(
             measure=objective.measure,
-            value=scorer(None),
-            interval=interval([scorer], len(truth), seed=held.seed),
+            value=precision.value,
+            interval=precision.interval or (0.0, 1.0),
         ),
-        macro_f1=float(f1[np.isfinite(f1)].mean()) if np.isfinite(f1).any() else 0.0,
-        micro_f1=2 * right / total if total else 0.0,
-        all_right=float((said == (truth == 1)).all(axis=1).mean()),
-        labels=_by_label(held, objective, above, said, f1),
+        macro_f1=found["macro_f1"].value,
+        micro_f1=found["micro_f1"].value,
+        all_right=found["all_right"].value,
+        labels=_by_label(held, objective, above, said),
         mistakes=_mistakes(held, objective, said, above),
         calibration_error_before=None if trust is None else trust.error_before,
         calibration_error=None if trust is None else trust.error,
-        held_out_calibration_error=platt.calibration_error(given, truth),
+        held_out_calibration_error=found["calibration_error"].value,
     )
 
 
 def _by_label(
-    held: HeldOut, objective: SeveralLabels, above: Floats, said: NDArray[np.bool_], f1: Floats
+    held: HeldOut, objective: SeveralLabels, above: Floats, said: NDArray[np.bool_]
 ) -> tuple[LabelResult, ...]:
     precision = ranking.Ranked.of(held.answers, held.truth).average_precision()
-    right = (said & (held.truth == 1)).sum(axis=0)
+    f1, right = ranking.f1(said, held.truth), (said & (held.truth == 1)).sum(axis=0)
     true, taken, learned = (a.sum(axis=0) for a in (held.truth, said, held.learned))
     return tuple(
         LabelResult(

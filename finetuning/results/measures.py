@@ -1,4 +1,4 @@
-"""The measures of labels and numbers as `evaluate` has them: those of a run's own report."""
+"""The measures of labels and of numbers: a run's own, and those of `evaluate`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from finetuning.objectives import platt, ranking
 from finetuning.objectives.labels import SeveralLabels
-from finetuning.objectives.numbers import Numbers
+from finetuning.objectives.numbers import Numbers, mean_error, root_error
 from finetuning.objectives.objective import Scorer, interval
 from finetuning.ridge import Floats
 from finetuning.scores import Measure
@@ -42,14 +42,7 @@ def of_numbers(
     found = {"r2": _measure(Numbers(tuple(names)).scorer(answers, truth), len(truth), seed, False)}
     for n, name in enumerate(names):
         apart = np.abs(answers[:, n] - truth[:, n])
-
-        def mae(weights: Floats | None, apart: Floats = apart) -> float:
-            return float(np.average(apart, weights=weights))
-
-        def rmse(weights: Floats | None, apart: Floats = apart) -> float:
-            return float(np.sqrt(np.average(apart**2, weights=weights)))
-
-        for key, scorer in (("mae", mae), ("rmse", rmse)):
+        for key, scorer in (("mae", mean_error(apart)), ("rmse", root_error(apart))):
             within = interval([scorer], len(truth), seed=seed)
             found[f"{key} of {name}"] = Measure(
                 value=scorer(None), interval=within, is_share=False, higher_is_better=False

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from finetuning.evaluation import HeldOut, Metrics
-from finetuning.objectives.numbers import Numbers, NumberTrust, r2
+from finetuning.objectives.numbers import Numbers, NumberTrust, mean_error, r2, root_error
 from finetuning.objectives.objective import Scorer, interval
 from finetuning.ridge import Floats
 from finetuning.scores import Score
@@ -100,11 +100,7 @@ def _result(held: HeldOut, n: int, name: str) -> NumberResult:
     said, true, learned = held.answers[:, n], held.truth[:, n], held.learned[:, n]
     apart = np.abs(said - true)
 
-    def mae(weights: Floats | None) -> float:
-        return float(np.average(apart, weights=weights))
-
-    def rmse(weights: Floats | None) -> float:
-        return float(np.sqrt(np.average(apart**2, weights=weights)))
+    mae, rmse = mean_error(apart), root_error(apart)
 
     def explained(weights: Floats | None) -> float:
         return float(r2(said[:, None], true[:, None], weights)[0])

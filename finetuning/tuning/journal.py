@@ -6,7 +6,6 @@ when it is known, and the state of the way that is under way every few seconds.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -103,14 +102,13 @@ class Journal:
         if self.folder is None or not self.ranks.first:
             return []
         file = self.folder / name
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                return [msgspec.json.decode(file.read_bytes(), type=kind)]
-            except (OSError, msgspec.DecodeError) as error:
-                if isinstance(error, FileNotFoundError):
-                    raise
-                _log.warning("doing again what %s held: %s", file, error)
-        return []
+        try:
+            return [msgspec.json.decode(file.read_bytes(), type=kind)]
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning("doing again what %s held: %s", file, error)
+            return []
 
     def _write(self, name: str, data: bytes) -> None:
         if self.folder is not None:

@@ -19,7 +19,7 @@ from finetuning.stages import shares_of
 from finetuning.tuning.division import Traced
 from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import Recipe
-from finetuning.tuning.views import Examples
+from finetuning.tuning.views import Examples, fast
 
 Fit = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
 Pool = Callable[..., torch.Tensor]
@@ -117,9 +117,7 @@ def plan_for(
 def _forward_seconds(task: Task) -> float:
     """What one example takes in the network."""
     some = range(min(PROBED, len(task.examples)))
-    batch = [tensor.to(task.device) for tensor in task.examples.batch(some, 0)]
-    if batch[0].ndim == 4:
-        batch = [batch[0].contiguous(memory_format=torch.channels_last)]
+    batch = [fast(tensor.to(task.device)) for tensor in task.examples.batch(some, 0)]
     network = task.backbone.module.to(task.device)
     with torch.inference_mode():
         network(*batch)

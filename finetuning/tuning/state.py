@@ -57,9 +57,9 @@ class State:
                 parameter.copy_(kept["learner"][name])
         self.optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
         self.average = {
-            name: kept["average"][name].to(value.device) for name, value in self.average.items()
+            name: kept["average"][name].to(value.device, copy=True)
+            for name, value in self.average.items()
         }
-        self.average = {name: value.clone() for name, value in self.average.items()}
         self.step, self.failures, self.parts = kept["step"], kept["failures"], kept["parts"]
         self.ended = kept["ended"]
         self.losses = list(kept["losses"])

@@ -16,20 +16,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from catalog.errors import TlhubError
+from finetuning.data.dataset import Kind
 from finetuning.ranks import ALONE, Ranks
 from finetuning.tuning.learner import Learner
 from finetuning.tuning.state import State, resume, save
 
 _log = logging.getLogger(__name__)
-
-Objective = Literal["classification", "multi-label", "regression"]
 
 _CHECKPOINT_S = 20.0
 _RETRIES = 3  # at half the rate each, after a loss that is no number
@@ -71,7 +70,7 @@ def train(
     targets: torch.Tensor,
     recipe: Recipe,
     *,
-    objective: Objective = "classification",
+    objective: Kind = "classification",
     seed: int = 0,
     until: float = math.inf,
     checkpoint: Path | None = None,
@@ -309,7 +308,7 @@ def _take_step(state: State, loss: float, recipe: Recipe, ranks: Ranks) -> None:
 
 
 def _objective(
-    objective: Objective, recipe: Recipe
+    objective: Kind, recipe: Recipe
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if objective == "classification":
         return lambda said, wanted: functional.cross_entropy(

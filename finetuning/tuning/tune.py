@@ -176,7 +176,9 @@ def _learner(task: Task, division: Division, fitted: LinearHead) -> Learner:
     scale[scale <= 1e-6 * scale.max()] = max(float(scale.max()), 1e-12)
     arrays = (fitted.weight, fitted.bias, mean, scale)
     head = Head(task.pool, *(torch.from_numpy(array).float() for array in arrays))
-    return Learner(division.upper, head).to(task.device).to(memory_format=torch.channels_last)
+    learner = Learner(division.upper, head).to(task.device).to(memory_format=torch.channels_last)
+    task.ranks.spread([parameter.data for parameter in learner.parameters()])
+    return learner
 
 
 def _views(task: Task, division: Division, examples: Examples, views: int, seed: int) -> Views:
@@ -198,7 +200,6 @@ def _attempt(
     task, judge, seed = course.task, course.judge, course.seed
     division = course.traced.divide(boundary, [task.layer])
     learner = _learner(task, division, judge.head)
-    task.ranks.spread([parameter.data for parameter in learner.parameters()])
     before = learner.weights()
     learn = _views(task, division, task.examples.part(judge.learn.tolist()), plan.views, seed)
     held = _views(task, division, task.examples.part(judge.held.tolist()), min(plan.views, 1), seed)
@@ -288,7 +289,6 @@ def _decide(
     course.progress(f"training {where} on all {len(task.labels)} training examples")
     division = course.traced.divide(best.boundary, [task.layer])
     learner = _learner(task, division, task.fit(task.features, task.labels))
-    task.ranks.spread([parameter.data for parameter in learner.parameters()])
     before = learner.weights()
     plan = plan_for(task, best.boundary, len(task.labels), math.inf, named=True)
     if plan is None:

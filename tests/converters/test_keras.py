@@ -13,8 +13,9 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.architectures.alive_keras import APPLICATIONS, enliven, write
-from benchmarks.architectures.alive_keras import record_of as application
+from benchmarks.architectures.alive_keras import enliven, write
+from benchmarks.architectures.subjects import APPLICATIONS
+from benchmarks.architectures.subjects import keras_record as application
 from catalog.errors import ConversionError, IntegrityError, TlhubError, UnsafeError
 from catalog.record import ModelRecord
 from converters import keras_pooling, parity

@@ -126,19 +126,16 @@ def _print_confusion(found: Scores) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from finetuning.scores import confusions
+
     labels = [output.shown(item.label) for item in found.classes]
-    pairs = [
-        (count, labels[row], labels[column])
-        for row, counts in enumerate(found.confusion)
-        for column, count in enumerate(counts)
-        if count and row != column
-    ]
+    pairs = confusions(found.classes, found.confusion)
     if not pairs:
         return
     output.line()
     if len(labels) > _MATRIX:
-        for count, label, said in sorted(pairs, key=lambda pair: -pair[0])[:_PAIRS]:
-            output.line(f"{label} taken for {said}: {count:,}")
+        for label, said, count in pairs[:_PAIRS]:
+            output.line(f"{output.shown(label)} taken for {output.shown(said)}: {count:,}")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("is \\ said", overflow="fold")

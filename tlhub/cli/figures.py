@@ -29,3 +29,8 @@ def ago(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit} ago"
     return "just now"
+
+
+def score(value: float, kind: str | None) -> str:
+    """What a run is judged by: of numbers R2, else a share, `92.1%`."""
+    return f"{value:.3f}" if kind == "regression" else f"{value:.1%}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlhub.cli import options, output
+from tlhub.cli import figures, options, output
 from tlhub.cli.output import ProgressMode
 
 if TYPE_CHECKING:
@@ -200,17 +201,17 @@ def _print(run: ModelFolder) -> None:
 
     metrics = _facts(run)["metrics"]
     score = metrics["score"]
-    form = "{:.3f}" if metrics["kind"] == "regression" else "{:.1%}"
+    shown = partial(figures.score, kind=metrics["kind"])
     table = Table(box=None, pad_edge=False)
     table.add_column(f"held-out {score['measure']}", style="bold")
     table.add_column("", justify="right")
     table.add_column("")
-    within = " to ".join(form.format(end) for end in score["interval"])
-    table.add_row("this model", form.format(score["value"]), f"95 % interval {within}")
+    within = " to ".join(map(shown, score["interval"]))
+    table.add_row("this model", shown(score["value"]), f"95 % interval {within}")
     for key, name in BASELINES.items():
         value = metrics["baselines"].get(key)
         if value is not None:
-            table.add_row(name, form.format(value), "")
+            table.add_row(name, shown(value), "")
     output.show(table)
     for line in _figures(metrics):
         output.line(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tlhub.cli.figures import megabytes
+from tlhub.cli import figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def _lines(run: Run) -> dict[str, str]:
         "calibration error": _share(trusted.get("held_out_error")),
         "seed": str(run.facts.get("seed", "-")),
         "time": seconds(run),
-        "size": megabytes(run.size_bytes),
+        "size": figures.megabytes(run.size_bytes),
         "date": when(run),
         "tlhub": manifest.tools.get("tlhub", "-"),
         "command": command or "-",
@@ -129,7 +129,7 @@ def _is_share(run: Run) -> bool:
 
 
 def _figure(run: Run, value: float) -> str:
-    return f"{value:.1%}" if _is_share(run) else f"{value:.3f}"
+    return figures.score(value, run.metrics.get("kind"))
 
 
 def _share(value: object) -> str:
