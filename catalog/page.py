@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from heapq import merge
 from itertools import compress, groupby, islice, product
-from math import log2
+from math import inf, log2
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _BROAD = 20_000  # records; fewer are scored one by one in no time
 _AROUND = 100  # hits looked at on either side of a page
+_ROUNDING = 1e-6  # of a score of 32 bits
 _SPLITS = 3  # into how many parts at most what is worth the same: two by the power of it
 
 
@@ -40,10 +42,11 @@ def by_likeness(
     all others are worth the same as those with the same broad things, and sorted as such.
     """
     worth = float(len(found.tasks) + len(found.words))
-    more = [*(word.named for word in found.words), *((meant,) for meant in found.meant)]
-    each = [named for either in more for named in either]
+    more = [word.named for word in found.words]
+    more += [(named,) for named in (*found.meant, *found.boosts)]
+    each = {id(named.query): named for either in more for named in either}.values()
     broad = sorted((n for n in each if n.records > _BROAD), key=lambda n: -n.records)[:_SPLITS]
-    few = [*(named.query for named in each if named not in broad), *found.boosts]
+    few = [named.query for named in each if named not in broad]
     rare = any_of(few)
     certain = [word.found for word in found.words if all(one in word.sure for one in few)]
     query = all_of([one for one in conditions if one not in certain])
@@ -52,39 +55,53 @@ def by_likeness(
         (Occur.Should, Query.disjunction_max_query([_worth(n.query, n.worth) for n in either]))
         for either in more
     ]
-    scored += [(Occur.Should, boost) for boost in found.boosts]
-    first: Any = reader.searcher.search(  # the stub has no `count`
-        Query.boolean_query(scored), limit + offset, weight_by_field="prior"
+    first = reader.searcher.search(
+        Query.boolean_query(scored), limit + offset, count=False, weight_by_field="prior"
     )
-    total = int(first.count)
+    seen = {(at.segment_ord, at.doc) for _, at in first.hits}
+    total = 0
     tied: dict[float, list[list[tantivy.DocAddress]]] = defaultdict(list)
     for score, run in groupby(first.hits, key=itemgetter(0)):
-        tied[round(score, 4)].append([address for _, address in run])  # the engine has 32 bits
+        tied[score].append([address for _, address in run])
     for there in product((True, False), repeat=len(broad)):
         has = list(compress(broad, there))
         certain = [word.found for word in found.words if any(n.query in word.sure for n in has)]
         same = [(Occur.Must, one) for one in conditions if one not in certain]
         same += [(Occur.Must if n in has else Occur.MustNot, n.query) for n in broad]
-        same.append((Occur.MustNot, rare))
         value = worth + sum(
             max((n.worth for n in either if n in has), default=0) for either in more
         )
-        known: Any = reader.searcher.search(
-            Query.boolean_query(same), limit + offset, order_by_field="prior"
+        # To leave out what has something rare takes longer than to see that it is there twice.
+        known: Any = reader.searcher.search(  # the stub has no `count`
+            Query.boolean_query(same), limit + offset + len(seen), order_by_field="prior"
         )
         total += int(known.count)
         for prior, run in groupby(known.hits, key=itemgetter(0)):
-            tied[round(value * log2(2 + prior), 4)].append([address for _, address in run])
+            new = [at for _, at in run if not seen or (at.segment_ord, at.doc) not in seen]
+            tied[value * log2(2 + prior)].append(new)
     page: list[ModelRecord] = []
-    for score in sorted(tied, reverse=True):
-        here = sum(map(len, tied[score]))
+    for runs in _equal(tied):
+        here = sum(map(len, runs))
         if offset < here:
-            equal = merge(*tied[score], key=lambda at: (at.segment_ord, at.doc))
+            equal = merge(*runs, key=lambda at: (at.segment_ord, at.doc))
             page += map(reader.record, islice(equal, offset, offset + limit - len(page)))
         if len(page) == limit:
             break
         offset = max(offset - here, 0)
     return total, page
+
+
+def _equal(tied: dict[float, list[list[Any]]]) -> Iterator[list[list[Any]]]:
+    """What is worth the same but for the engine's 32 bits, best first."""
+    runs: list[list[Any]] = []
+    last = inf
+    for score in sorted(tied, reverse=True):
+        if runs and score < last * (1 - _ROUNDING):
+            yield runs
+            runs = []
+        runs += tied[score]
+        last = score
+    yield runs
 
 
 def _worth(query: Query, worth: float) -> Query:

@@ -58,7 +58,7 @@ class Wording:
     tasks: tuple[Query, ...]
     words: tuple[Word, ...]
     meant: tuple[Named, ...]
-    boosts: tuple[Query, ...]
+    boosts: tuple[Named, ...]
     ignored: tuple[str, ...]
     respelt: tuple[tuple[str, str], ...]
 
@@ -187,7 +187,8 @@ class Reader:
         rest = self._spelled(typed)
         respelt = tuple(pair for pair in zip(typed, rest, strict=True) if pair[0] != pair[1])
         tasks, found, ignored, meant = [], [], [], []
-        boosts = self._as_a_whole(text, rest)
+        boosts = self._in_the_name(rest)
+        whole = compact(text)
         kept: list[str] = []
         while rest:
             length, named = _task_phrase(rest)
@@ -204,19 +205,20 @@ class Reader:
                 apart, rest = [word, *rest[:length]], rest[length:]
                 found += self._in_one(apart)
                 kept.append("".join(apart))
-                boosts.append(self._exactly("".join(apart), 3.0))
+                boosts.append(self._exactly(kept[-1], whole))
                 word = ""
             if not word:
                 continue
             if not self._known(word):
                 ignored.append(word)
             else:
-                exactly = self._exactly(word, 3.0)
+                exactly = self._exactly(word, whole)
                 written = self._as_written(word)
-                sure = [exactly, *boosts] if compact(text) == word else [exactly]
-                found.append(replace(written, sure=(*written.sure, *sure)))
+                found.append(replace(written, sure=(*written.sure, exactly.query)))
                 kept.append(word)
                 boosts.append(exactly)
+        if whole and whole not in kept:
+            boosts.append(self._named("exact", whole, 6.0))
         if ignored and not tasks and all(len(word) == 1 for word in kept):
             ignored, found = [*ignored, *kept], []  # what is left says nothing: chest x-ray
         return Wording(
@@ -228,16 +230,13 @@ class Reader:
             respelt,
         )
 
-    def _as_a_whole(self, text: str, said: list[str]) -> list[Query]:
-        """What is worth more where all that was said is the name, or in it."""
-        whole = compact(text)
-        boosts = [self._exactly(whole, 6.0)] if whole else []
-        if len(said) > 1:
-            boosts.append(Query.const_score_query(self._phrase("name", said), 1.0))
+    def _in_the_name(self, said: list[str]) -> list[Named]:
+        """What is worth more where all that was said is in the name."""
+        boosts = [Named(self._phrase("name", said), 1.0)] if len(said) > 1 else []
         languages = [LANGUAGES[word] for word in said if word in LANGUAGES]
         if len(languages) > 1:  # from one to the other
-            as_said = Query.const_score_query(self._phrase("name", languages), 1.0)
-            boosts += [as_said, self._exactly("".join(languages), 3.0)]
+            boosts.append(Named(self._phrase("name", languages), 1.0))
+            boosts.append(self._named("exact", "".join(languages), 3.0))
         return boosts
 
     def _joined(self, word: str, rest: list[str]) -> list[int]:
@@ -255,13 +254,14 @@ class Reader:
         each = [self._as_written(word) for word in apart]
         return [Word(any_of([w.found, one.found]), (*w.named, *one.named)) for w in each]
 
-    def _exactly(self, word: str, worth: float) -> Query:
-        return Query.const_score_query(self.term("exact", word), worth)
+    def _exactly(self, word: str, whole: str) -> Named:
+        """A word says more where it is a name by itself, and most if nothing else was said."""
+        return self._named("exact", word, 9.0 if word == whole else 3.0)
 
-    def _said(self, said: list[str]) -> list[Query]:
+    def _said(self, said: list[str]) -> list[Named]:
         """A task in words says more where the model's name or a tag has these very words."""
         name = self._phrase("name", said) if len(said) > 1 else self.term("name", said[0])
-        return [Query.const_score_query(q, 1.0) for q in (name, self.term("kind", "-".join(said)))]
+        return [Named(q, 1.0) for q in (name, self.term("kind", "-".join(said)))]
 
     def _tasks(self, names: tuple[str, ...], said: list[str]) -> Query:
         """One of these tasks or tags or, where a record has no task, the words themselves.

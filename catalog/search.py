@@ -181,7 +181,9 @@ class Catalog:
         source, slash, name = wanted.rpartition("/")
         source = source.partition("/")[0]
         found = self._reader.understand(name)
-        alike = any_of([*(word.found for word in found.words), *found.boosts])
+        alike = any_of(
+            [*(word.found for word in found.words), *(named.query for named in found.boosts)]
+        )
         hits = [
             *self._reader.hits(self._reader.near("key", wanted, 2), _CANDIDATES),
             *self._reader.hits(all_of([self._reader.term("source", source), alike]), _CANDIDATES),

@@ -106,9 +106,15 @@ def test_what_is_worth_the_same_is_sorted_as_if_it_had_been_scored(
 ) -> None:
     texts = [text for text, _ in HITS]
     texts += ["image classification", "imagenet image", "chinese text embedding", "base timm"]
-    scored = [_uids(catalog.search(text, offset=n).items) for text in texts for n in (0, 15)]
+    texts += ["efficient net", "efficient net b0"]
+
+    def found() -> list[tuple[int, list[str]]]:
+        pages = [catalog.search(text, offset=n) for text in texts for n in (0, 15, 270)]
+        return [(page.total, _uids(page.items)) for page in pages]
+
+    scored = found()
     monkeypatch.setattr("catalog.page._BROAD", 30)
-    assert scored == [_uids(catalog.search(t, offset=n).items) for t in texts for n in (0, 15)]
+    assert scored == found()
 
 
 def test_a_metric_of_several_data_sets_is_sorted_with_a_note(catalog: Catalog) -> None:
