@@ -53,10 +53,18 @@ def log_loss(logits: Floats, y: Labels, weights: Floats | None = None) -> float:
 
 
 def temperature(logits: Floats, y: Labels, weights: Floats | None = None) -> float:
-    """What to divide logits (N, K) by for the least log loss."""
+    """What to divide logits (N, K) by for the least log loss.
+
+    The truth counts as certain but for one in N + 2 (Platt's targets, 1999): where every answer
+    is right, nothing else would keep the probabilities from being 1.
+    """
+    doubt = 1 / (len(y) + 2)
 
     def loss(log_temperature: float) -> float:
-        return log_loss(logits / np.exp(log_temperature), y, weights)
+        found = log_softmax(logits / np.exp(log_temperature))
+        true = found[np.arange(len(y)), y]
+        others = (found.sum(axis=1) - true) / max(1, logits.shape[1] - 1)
+        return float(-np.average((1 - doubt) * true + doubt * others, weights=weights))
 
     found = scipy.optimize.minimize_scalar(loss, bounds=_RANGE, method="bounded")
     return float(np.exp(found.x))

@@ -34,6 +34,15 @@ def test_the_temperature_undoes_a_wrong_scale(scale: float) -> None:
         assert calibration_error(np.exp(log_softmax(logits * scale)), y) > 0.1
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_where_all_are_right_nobody_is_quite_sure(scale: float) -> None:
+    random = np.random.default_rng(0)
+    y = np.arange(30) % 3
+    logits = scale * (4 * np.eye(3)[y] + random.uniform(0, 1, (30, 3)))
+    sure = np.exp(log_softmax(logits / temperature(logits, y)))[np.arange(30), y]
+    assert 0.9 < sure.min() < sure.mean() < 0.99
+
+
 def test_log_softmax_bears_large_numbers() -> None:
     assert np.isfinite(log_softmax(np.array([[1e5, -1e5, 0.0]]))).all()
 
