@@ -58,6 +58,9 @@ def environment() -> jinja2.Environment:
     env.filters |= {"escaped": card.escaped, "fenced": card.fenced}
     env.filters["percent"] = lambda value: "n/a" if value is None else f"{100 * value:.1f} %"
     env.filters["figure"] = lambda value: "n/a" if value is None else f"{value:.4g}"
+    env.filters["judged"] = lambda value, tuning: (
+        f"{100 * value:.1f} %" if tuning.is_share else f"{value:.4g}"
+    )
     env.filters["score"] = card.score
     env.filters["gain"] = card.gain
     return env

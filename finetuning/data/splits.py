@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from catalog.disk import replacing
 from catalog.errors import DataError, UsageError
 from finetuning.data import texts
-from finetuning.data.dataset import Dataset, Example, Part, classes_of, some
+from finetuning.data.dataset import Dataset, Example, Kind, Part, Target, classes_of, some
 from finetuning.data.drawing import drawn
 from finetuning.data.files import read_bytes
 
@@ -63,7 +63,7 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
         train = tuple(i for i, example in enumerate(data.examples) if example.part == "train")
         test = tuple(i for i, example in enumerate(data.examples) if example.part == "test")
         return Split(train, test, given=True)
-    labels = _labels(data)
+    labels = strata(data.kind, [example.target for example in data.examples])
 
     def place(unit: Sequence[int]) -> bytes:
         """By the seed and what is in the unit alone."""
@@ -153,11 +153,11 @@ def _csv(text: str) -> list[tuple[str, str]]:
     return [(row[name], row[part].strip()) for row in rows[1:] if len(row) > max(name, part)]
 
 
-def _labels(data: Dataset) -> list[tuple[int, ...]]:
+def strata(kind: Kind, targets: Sequence[Target]) -> list[tuple[int, ...]]:
     """What each example is stratified by: its classes, or the bin of each of its numbers."""
-    if data.kind != "regression":
-        return [classes_of(example.target) or (_NONE,) for example in data.examples]
-    values = np.array([example.target for example in data.examples], np.float64)
+    if kind != "regression":
+        return [classes_of(target) or (_NONE,) for target in targets]
+    values = np.array(targets, np.float64)
     found = [n * _BINS + binned(column, _BINS) for n, column in enumerate(values.T)]
     return [tuple(row) for row in np.stack(found, axis=1).tolist()]
 

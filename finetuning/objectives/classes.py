@@ -14,6 +14,7 @@ from finetuning import calibration
 from finetuning.calibration import Abstention, Calibration, Labels
 from finetuning.data.dataset import Example, Kind
 from finetuning.folds import Folds
+from finetuning.objectives.lessons import ClassLesson
 from finetuning.objectives.objective import SOFTMAX, Link, Regression, Scorer
 from finetuning.ridge import STRENGTHS, Floats
 
@@ -148,6 +149,10 @@ class OneClass:
         model = LogisticRegression(C=10, max_iter=1000, random_state=seed, class_weight=kind)
         said: Labels = model.fit(x, y).predict(asked)
         return said
+
+    def lesson(self, y: Labels) -> ClassLesson:
+        """Cross-entropy, weighed where balanced."""
+        return ClassLesson.of(y, len(self.names), balanced=self.balanced)
 
 
 CLASSES = OneClass()

@@ -14,6 +14,7 @@ from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind, classes_of
 from finetuning.folds import Folds
 from finetuning.objectives import logistic, platt, ranking
+from finetuning.objectives.lessons import LabelLesson
 from finetuning.objectives.objective import SIGMOID, Link, Regression, Scorer
 from finetuning.ridge import STRENGTHS, Floats
 
@@ -131,3 +132,7 @@ class SeveralLabels:
                 model = LogisticRegression(C=10, max_iter=1000, random_state=seed)
                 said[:, n] = model.fit(x, column).predict_proba(asked)[:, 1]
         return said
+
+    def lesson(self, y: Labels) -> LabelLesson:
+        """Binary cross-entropy of each label."""
+        return LabelLesson.of(y, self.names)

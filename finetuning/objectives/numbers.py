@@ -20,6 +20,7 @@ from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind
 from finetuning.data.splits import binned
 from finetuning.folds import Folds
+from finetuning.objectives.lessons import NumberLesson
 from finetuning.objectives.objective import IDENTITY, Link, Scorer
 from finetuning.ridge import Floats
 
@@ -125,6 +126,10 @@ class Numbers:
         model = Ridge(alpha=1.0, solver="sparse_cg", random_state=seed)
         said: Floats = model.fit(x, y).predict(asked).reshape(asked.shape[0], y.shape[1])
         return said
+
+    def lesson(self, y: Floats) -> NumberLesson:
+        """Squared error, of standardized numbers."""
+        return NumberLesson.of(y, self.names)
 
 
 def mean_error(apart: Floats) -> Scorer:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from converters.interface import PREDICTIONS, PROBABILITIES
 from finetuning.data.dataset import Example, Kind
 from finetuning.folds import Folds
+from finetuning.objectives.lesson import Lesson
 from finetuning.ridge import Floats
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ class Objective(Protocol):
 
     def of_words(self, x: csr_matrix, y: Truth, asked: csr_matrix, *, seed: int) -> NDArray[Any]:
         """What a linear model of sparse features, a row for each text, says of others."""
+
+    def lesson(self, y: Truth) -> Lesson:
+        """How a network is trained on examples of this truth, and judged."""
 
 
 def interval(scorers: Sequence[Scorer], count: int, *, seed: int) -> tuple[float, float]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from catalog.errors import UsageError
 from converters.backbone import TorchBackbone
 from finetuning.heads import LinearHead
+from finetuning.objectives.lesson import Lesson
+from finetuning.objectives.objective import Truth
 from finetuning.ranks import ALONE, Ranks
 from finetuning.stages import shares_of
 from finetuning.tuning.division import Traced
@@ -21,7 +23,7 @@ from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import Recipe
 from finetuning.tuning.views import Examples, fast
 
-Fit = Callable[[NDArray[np.float32], NDArray[np.int64]], LinearHead]
+Fit = Callable[[NDArray[np.float32], Truth], LinearHead]
 Pool = Callable[..., torch.Tensor]
 
 _SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
@@ -40,11 +42,12 @@ class Task:
     layer: str  # whose tensor the head is given: a layer, or the embedding
     pool: Pool  # of that tensor, to vectors
     examples: Examples  # those to train on
-    labels: NDArray[np.int64]
+    truth: Truth
+    lesson: Lesson
+    strata: Sequence[Sequence[int]]  # that each example is of, for a part of all to be held back
     groups: tuple[str, ...]  # examples of one are all held back or none
-    classes: int
     features: NDArray[np.float32]  # of the examples as they are, as the backbone gave them
-    fit: Fit  # a head for features and labels
+    fit: Fit  # a head for features and their truth, which says it in the units of the lesson
     device: torch.device
     ranks: Ranks = ALONE
 

@@ -23,9 +23,11 @@ from converters.registry import load_backbone
 from converters.text_front import TextFront
 from finetuning import graph, heads
 from finetuning.data.dataset import Example
+from finetuning.data.splits import strata
 from finetuning.features import Features, key_of
 from finetuning.framing import tuned_framing
 from finetuning.heads import LinearHead
+from finetuning.objectives.objective import Truth
 from finetuning.probe import Probe, Work
 from finetuning.stages import Stage
 from finetuning.tuning.evidence import Evidence, untried
@@ -92,31 +94,33 @@ def _task(work: Work, probe: Probe) -> Task:
     record = work.base.manifest.record
     if work.base.manifest.kind == "run":
         raise ConversionError("what was fine-tuned before gets a new head, and stays as it is")
-    objective = work.objective
-    if objective.kind != "classification":
-        raise ConversionError(f"for {objective.kind} a new head alone is fitted yet")
-    if objective.weights(np.arange(2)) is not None:
-        raise ConversionError("classes are weighed in the head alone yet")
     backbone = load_backbone(work.base.files, record)
     if not isinstance(backbone, TorchBackbone):
         raise ConversionError(f"its weights are in {record.framework or 'ONNX'}, not in torch")
     stage, train = _stage(probe), work.train
     backbone, examples = _examples(work, probe, backbone)
+    objective, truth = work.objective, work.truth(train)
+    lesson = objective.lesson(truth)
+    factors, shifts = lesson.units
+    # Not LDA: from scores that are too sure of themselves there is no way on.
+    has_logistic = heads.LOGISTIC in heads.METHODS[objective.kind]
+    method = heads.LOGISTIC if has_logistic else heads.RIDGE
     strengths = {tried.method: tried.strength for tried in probe.evidence.tried}
 
-    def fit(x: NDArray[np.float32], y: NDArray[np.int64]) -> LinearHead:
-        # Not LDA: from scores that are too sure of themselves there is no way on.
-        strength = strengths.get(heads.LOGISTIC)
-        return heads.fit(x, y, method=heads.LOGISTIC, strength=strength)
+    def fit(x: NDArray[np.float32], y: Truth) -> LinearHead:
+        strength = strengths.get(method)
+        head = heads.fit(x, y, method=method, strength=strength, objective=objective)
+        return head.adjusted(1 / factors, -shifts / factors)
 
     return Task(
         backbone=backbone,
         layer=stage.layer,
         pool=_pool(stage),
         examples=examples,
-        labels=work.truth(train),
+        truth=truth,
+        lesson=lesson,
+        strata=strata(objective.kind, [example.target for example in train.examples]),
         groups=tuple(train.groups),
-        classes=len(work.dataset.classes),
         features=probe.features.of(probe.framing.name, stage.output, train.examples),
         fit=fit,
         device=torch.device("cuda" if _on_gpu(work) else "cpu"),
@@ -173,8 +177,12 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
         graph.save(network, file)
         parity.check(file, tuned.backbone, Path(folder))
     framing = tuned_framing(work.base, probe.framing, network, stage, work.device)
-    factors, shifts, trust = work.objective.calibrated(tuned.judged, tuned.truth)
-    head = LinearHead(tuned.weight.astype(np.float64), tuned.bias.astype(np.float64), METHOD)
+    objective, truth = work.objective, work.truth(work.train)
+    units = objective.lesson(truth).units
+    judged = tuned.judged * units[0] + units[1]
+    factors, shifts, trust = objective.calibrated(judged, truth[tuned.held])
+    weight, bias = tuned.weight.astype(np.float64), tuned.bias.astype(np.float64)
+    head = LinearHead(weight, bias, METHOD, link=objective.link).adjusted(*units)
     return replace(
         probe,
         framing=framing,
@@ -190,5 +198,5 @@ def _key(work: Work, probe: Probe, unfreeze: str, budget: str) -> str:
     """What the course of a training depends on."""
     examples = [f"{item.sha256} {item.target}" for item in work.train.examples]
     base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
-    asked = [unfreeze, budget, str(work.seed), str(work.engine.ranks.world)]
+    asked = [repr(work.objective), unfreeze, budget, str(work.seed), str(work.engine.ranks.world)]
     return key_of("training", *base, *examples, probe.framing.name, _stage(probe).name, *asked)

@@ -20,10 +20,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from catalog.errors import TlhubError
-from finetuning.data.dataset import Kind
+from finetuning.objectives.lesson import Lesson
+from finetuning.objectives.lessons import ClassLesson
 from finetuning.ranks import ALONE, Ranks
 from finetuning.tuning.learner import Learner
 from finetuning.tuning.state import State, resume, save
@@ -55,7 +55,7 @@ class Recipe:
     head_rate: float = 1e-3
     weight_decay: float = 0.02
     warmup: float = 0.1  # of the steps
-    smoothing: float = 0.05  # of labels
+    smoothing: float = 0.05  # of classes
     average: float = 0.98  # of the weights, exponentially
     mixing: float = 0.2  # alpha of mixup; 0 for none
 
@@ -70,7 +70,7 @@ def train(
     targets: torch.Tensor,
     recipe: Recipe,
     *,
-    objective: Kind = "classification",
+    lesson: Lesson = ClassLesson(),  # noqa: B008 - a value
     seed: int = 0,
     until: float = math.inf,
     checkpoint: Path | None = None,
@@ -79,10 +79,10 @@ def train(
 ) -> list[float]:
     """Train ``learner`` in place to the average of its weights; the loss of every step.
 
-    ``targets`` are class indices int64 (N,), or float32 (N, classes) or (N, values). Past the
-    monotonic time ``until`` it stops at the next step, with what was learned. ``checkpoint`` is
-    written every few seconds and at the end, and read at the start where there is one. Of every
-    batch each of ``ranks`` takes its share; all end with the same weights.
+    ``targets`` are those of the ``lesson``, which has the loss. Past the monotonic time ``until``
+    it stops at the next step, with what was learned. ``checkpoint`` is written every few seconds
+    and at the end, and read at the start where there is one. Of every batch each of ``ranks`` takes
+    its share; all end with the same weights.
 
     Raises:
         NotANumberError: the loss is none, at half the rate and at half of that too.
@@ -94,7 +94,7 @@ def train(
         torch.optim.AdamW(_groups(learner, recipe), betas=(0.9, 0.99)),
         learner.weights(),
     )
-    batches = _Batches(views, targets, _objective(objective, recipe), recipe, seed, ranks)
+    batches = _Batches(views, targets, lesson, recipe, seed, ranks)
     good, saved = resume(state, checkpoint, ranks), time.monotonic()
     per_epoch = max(1, math.ceil(views.count / recipe.batch))
     late = ranks.agreed(time.monotonic() >= until)
@@ -236,7 +236,7 @@ class _Batches:
 
     views: Views
     targets: torch.Tensor
-    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    lesson: Lesson
     recipe: Recipe
     seed: int
     ranks: Ranks
@@ -273,12 +273,16 @@ class _Batches:
             given = tuple(tensor * share + tensor[other] * (1 - share) for tensor in given)
         with _lower_precision(device):
             said = state.learner(*given).float()
-            loss = self.loss_of(said, wanted)
+            loss = self._loss(said, wanted)
             if can_mix:
-                loss = share * loss + (1 - share) * self.loss_of(said, wanted[other])
+                loss = share * loss + (1 - share) * self._loss(said, wanted[other])
         loss = loss * weight
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
+
+    def _loss(self, said: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """The mean over the examples, so that portions of a batch add up to it."""
+        return self.lesson.losses(said, wanted, smoothing=self.recipe.smoothing).mean()
 
 
 def _portions(count: int, parts: int, ranks: Ranks) -> list[np.ndarray]:
@@ -305,18 +309,6 @@ def _take_step(state: State, loss: float, recipe: Recipe, ranks: Ranks) -> None:
     with torch.no_grad():
         for name, parameter in state.learner.named_parameters():
             state.average[name].lerp_(parameter, 1 - keep)
-
-
-def _objective(
-    objective: Kind, recipe: Recipe
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    if objective == "classification":
-        return lambda said, wanted: functional.cross_entropy(
-            said, wanted, label_smoothing=recipe.smoothing
-        )
-    if objective == "multi-label":
-        return functional.binary_cross_entropy_with_logits
-    return functional.mse_loss
 
 
 @contextlib.contextmanager

@@ -20,11 +20,14 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
+from catalog.errors import ConversionError
 from converters.backbone import TorchBackbone
+from finetuning.data.drawing import drawn
 from finetuning.estimate import duration
 from finetuning.heads import LinearHead
+from finetuning.objectives.lesson import Judged
+from finetuning.ridge import Floats
 from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence, untried
 from finetuning.tuning.journal import Journal
@@ -36,8 +39,8 @@ from finetuning.tuning.views import Examples, Kept, Live, Photos
 
 _log = logging.getLogger(__name__)
 
-FEWEST = 30  # examples a class, for training through the network to be tried unasked
 _HELD = 0.25  # of the training examples judge
+_TOGETHER = "all training examples belong together, and none can be held back to judge it"
 _BETWEEN = (1.0, 0.75, 0.5, 0.25)  # of the way from the fitted head to what was trained
 
 
@@ -46,10 +49,10 @@ class Tuned:
     """A backbone that learned, with the head that learned with it."""
 
     backbone: TorchBackbone
-    weight: NDArray[np.float32]  # (classes, features), of the vectors of the stage
+    weight: NDArray[np.float32]  # (scores, features), of the vectors of the stage
     bias: NDArray[np.float32]
-    judged: NDArray[np.float64]  # logits of training examples that were held back meanwhile
-    truth: NDArray[np.int64]  # and their classes
+    held: NDArray[np.int64]  # places of training examples that were held back meanwhile
+    judged: Floats  # their scores, in the units of the lesson as the head is
 
 
 def tune(
@@ -70,21 +73,25 @@ def tune(
 
     Raises:
         UsageError: there is no such layer to train from.
-        ConversionError: torch cannot trace the network.
+        ConversionError: torch cannot trace the network; or no example can be held back to judge
+            a way that is named.
         StorageError: the checkpoint cannot be written.
     """
     began = time.monotonic()
-    counts = np.bincount(task.labels, minlength=task.classes)
-    if unfreeze == "auto" and counts.min() < FEWEST:
+    lacking = task.lesson.lacking
+    if unfreeze == "auto" and lacking is not None:
         return None, untried(
-            f"training through the network was not tried: it seldom pays with fewer than {FEWEST} "
-            f"examples a class, and the smallest has {counts.min()} (--unfreeze all tries it)"
+            f"training through the network was not tried: {lacking} (--unfreeze all tries it)"
         )
     progress("tracing the network")
     front = task.backbone.front
     traced = Traced(task.backbone.module, front.example(), front.dynamic)
     original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
     judge = _Judge.of(task, seed)
+    if judge is None:
+        if unfreeze != "auto":
+            raise ConversionError(_TOGETHER)
+        return None, untried(f"the network cannot be trained: {_TOGETHER}")
     if isinstance(task.examples, Photos):
         mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, judge))
         task = replace(task, examples=replace(task.examples, mirrored=mirrored))
@@ -120,26 +127,21 @@ class _Judge:
     learn: NDArray[np.int64]
     held: NDArray[np.int64]
     head: LinearHead
-    right: NDArray[np.bool_]  # of those held
-    loss: float
+    judged: Judged  # what it says of those held
 
     @classmethod
-    def of(cls, task: Task, seed: int) -> _Judge:
-        random = np.random.default_rng([seed, 7])
+    def of(cls, task: Task, seed: int) -> _Judge | None:
+        """None where all examples belong together, or each is the only one of its kind."""
         groups = np.unique(np.asarray(task.groups), return_inverse=True)[1]
-        held: list[int] = []
-        for label in range(task.classes):
-            own = random.permutation(np.unique(groups[task.labels == label]))
-            if len(own) > 1:
-                chosen = own[: max(1, round(_HELD * len(own)))]
-                held += np.flatnonzero(np.isin(groups, chosen)).tolist()
-        places = np.unique(np.array(held, np.int64))
-        learn = np.setdiff1d(np.arange(len(task.labels)), places)
-        head = task.fit(task.features[learn], task.labels[learn])
-        said = torch.from_numpy(head.logits(task.features[places]))
-        wanted = torch.from_numpy(task.labels[places])
-        right = (said.argmax(1) == wanted).numpy()
-        return cls(learn, places, head, right, float(functional.cross_entropy(said, wanted)))
+        order = np.random.default_rng([seed, 7]).permutation(groups.max() + 1)
+        units = [np.flatnonzero(groups == group).tolist() for group in order]
+        held = np.sort(np.array(drawn(units, task.strata, _HELD), np.int64))
+        if not len(held):
+            return None
+        learn = np.setdiff1d(np.arange(len(task.truth)), held)
+        head = task.fit(task.features[learn], task.truth[learn])
+        said = head.logits(task.features[held])
+        return cls(learn, held, head, task.lesson.judged(said, task.truth[held]))
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,8 @@ def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: _Judge) -> bo
             (seen,) = photos.batch([int(n) for n in own[start : start + PROBED]], 0)
             vectors.append(task.pool(*upper(seen.flip(-1).to(task.device))).float().cpu())
     found = task.ranks.gathered(torch.cat(vectors), len(judge.held))
-    said = judge.head.predict(found.numpy())
-    gain, error = _difference(said == task.labels[judge.held], judge.right)
+    said = judge.head.logits(found.numpy())
+    gain, error = task.lesson.judged(said, task.truth[judge.held]).over(judge.judged)
     return gain >= -error
 
 
@@ -189,7 +191,7 @@ def _views(task: Task, division: Division, examples: Examples, views: int, seed:
 
 class _Outcome(msgspec.Struct, frozen=True):
     attempt: Attempt
-    said: list[list[float]]  # logits of those that judge
+    said: list[list[float]]  # scores of those that judge
 
 
 def _attempt(
@@ -203,7 +205,7 @@ def _attempt(
     before = learner.weights()
     learn = _views(task, division, task.examples.part(judge.learn.tolist()), plan.views, seed)
     held = _views(task, division, task.examples.part(judge.held.tolist()), min(plan.views, 1), seed)
-    targets = torch.from_numpy(task.labels[judge.learn])
+    targets = _targets(task)[torch.from_numpy(judge.learn)]
     checkpoint = course.journal.checkpoint(f"way-{number}")
     name = f"from {boundary or 'the input'}"
     try:
@@ -212,6 +214,7 @@ def _attempt(
             learn,
             targets,
             plan.recipe,
+            lesson=task.lesson,
             seed=seed,
             until=until,
             checkpoint=checkpoint,
@@ -222,30 +225,28 @@ def _attempt(
         _log.warning("%s", error.message)
         return None
     after = learner.weights()
-    wanted = torch.from_numpy(task.labels[judge.held])
     best: _Outcome | None = None
     for between in _BETWEEN:
         _between(learner, before, after, between)
-        said = scores(learner, held, np.arange(len(judge.held)), ranks=task.ranks)
-        loss = float(functional.cross_entropy(said, wanted))
-        right = (said.argmax(1) == wanted).numpy()
-        gain, spread = _difference(right, judge.right)
-        if best is None or loss < best.attempt.loss:
+        said = scores(learner, held, np.arange(len(judge.held)), ranks=task.ranks).double()
+        found = task.lesson.judged(said.numpy(), task.truth[judge.held])
+        gain, spread = found.over(judge.judged)
+        if best is None or found.loss < best.attempt.loss:
             attempt = Attempt(
                 boundary=boundary,
                 params=sum(p.numel() for p in learner.upper.parameters()),
-                accuracy=float(right.mean()),
-                loss=loss,
+                score=found.score,
+                loss=found.loss,
                 gain=gain,
                 error=spread,
                 between=between,
                 seconds=round(time.monotonic() - began, 2),
                 steps=plan.recipe.steps,
             )
-            best = _Outcome(attempt, said.double().tolist())
+            best = _Outcome(attempt, said.tolist())
     if best is not None:
         course.log(f"{name}/held-back loss", best.attempt.loss, plan.recipe.steps)
-        course.log(f"{name}/held-back accuracy", best.attempt.accuracy, plan.recipe.steps)
+        course.log(f"{name}/held-back {task.lesson.measure}", best.attempt.score, plan.recipe.steps)
     return best
 
 
@@ -260,46 +261,54 @@ def _between(
             parameter.copy_(torch.lerp(before[name], after[name], share))
 
 
-def _difference(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float, float]:
-    """How much more often one is right than the other, and the standard error of that."""
-    apart = one.astype(float) - other.astype(float)
-    return float(apart.mean()), float(apart.std() / math.sqrt(len(apart)))
+def _targets(task: Task) -> torch.Tensor:
+    return torch.from_numpy(task.lesson.targets(task.truth))
 
 
 def _decide(
     course: _Course, outcomes: Sequence[_Outcome], unfreeze: str, until: float
 ) -> tuple[Tuned | None, Evidence]:
     task, judge = course.task, course.judge
-    head = float(judge.right.mean())
+    lesson, head = task.lesson, judge.judged
     attempts = tuple(outcome.attempt for outcome in outcomes)
-    known = Evidence(head_accuracy=head, head_loss=judge.loss, attempts=attempts, said="")
+    known = Evidence(
+        measure=lesson.measure,
+        is_share=lesson.is_share,
+        loss_measure=lesson.loss_measure,
+        head_score=head.score,
+        head_loss=head.loss,
+        attempts=attempts,
+        said="",
+    )
     if not outcomes:
         return None, msgspec.structs.replace(known, said="there was no time to train the network")
     chosen = min(outcomes, key=lambda outcome: outcome.attempt.loss)
     best = chosen.attempt
-    pays = best.gain > best.error and best.loss < judge.loss
+    pays = best.gain > best.error and best.loss < head.loss
     where = f"from {best.boundary} on" if best.boundary else "as a whole"
     if not pays and unfreeze == "auto":
         said = (
-            f"the fitted head stays: the network trained {where} is right on {best.accuracy:.1%} "
-            f"of held-back training examples, the head on {head:.1%} (standard error of the "
-            f"difference {best.error:.1%})"
+            f"the fitted head stays: the network trained {where} is "
+            f"{lesson.compared(best.score, 'the head', head.score)} (standard error of the "
+            f"difference {lesson.amount(best.error)})"
         )
         return None, msgspec.structs.replace(known, said=said)
-    course.progress(f"training {where} on all {len(task.labels)} training examples")
+    count = len(task.truth)
+    course.progress(f"training {where} on all {count} training examples")
     division = course.traced.divide(best.boundary, [task.layer])
-    learner = _learner(task, division, task.fit(task.features, task.labels))
+    learner = _learner(task, division, task.fit(task.features, task.truth))
     before = learner.weights()
-    plan = plan_for(task, best.boundary, len(task.labels), math.inf, named=True)
+    plan = plan_for(task, best.boundary, count, math.inf, named=True)
     if plan is None:
         raise AssertionError("any time is enough")
-    recipe = replace(plan.recipe, steps=math.ceil(best.steps * len(task.labels) / len(judge.learn)))
+    recipe = replace(plan.recipe, steps=math.ceil(best.steps * count / len(judge.learn)))
     views = _views(task, division, task.examples, plan.views, course.seed)
     losses = train(
         learner,
         views,
-        torch.from_numpy(task.labels),
+        _targets(task),
         recipe,
+        lesson=lesson,
         seed=course.seed,
         until=until,
         checkpoint=course.journal.checkpoint("final"),
@@ -310,18 +319,15 @@ def _decide(
     _between(learner, before, after, best.between)
     weight, bias = (t.cpu().numpy() for t in learner.head.folded())
     task.backbone.module.cpu()
-    said = (
-        f"the network was trained {where}: right on {best.accuracy:.1%} of held-back training "
-        f"examples, the fitted head on {head:.1%}"
-    )
+    compared = lesson.compared(best.score, "the fitted head", head.score)
     evidence = msgspec.structs.replace(
         known,
         attempts=tuple(msgspec.structs.replace(a, kept=a is best) for a in attempts),
-        said=said,
+        said=f"the network was trained {where}: {compared}",
         losses=tuple(round(loss, 5) for loss in losses),
     )
     judged = np.array(chosen.said, np.float64)
-    return Tuned(task.backbone, weight, bias, judged, task.labels[judge.held]), evidence
+    return Tuned(task.backbone, weight, bias, judge.held, judged), evidence
 
 
 def _said(course: _Course, name: str) -> Callable[[int, int, float], None]:

@@ -72,12 +72,14 @@ def runs(tiny: ModelFolder, photos: Path, tmp_path_factory: pytest.TempPathFacto
     place = tmp_path_factory.mktemp("runs")
     made: dict[str, ModelFolder] = {}
 
-    def run(name: str, **changes: Any) -> ModelFolder:
-        if name not in made:
+    def run(name: str, *, through: bool = False, **changes: Any) -> ModelFolder:
+        """A run on a table, ``through`` the last layer of the network or of a head alone."""
+        key = f"{name} through" if through else name
+        if key not in made:
             given: dict[str, Any] = {"model": tiny, "data": photos / f"{name}.csv", **changes}
-            out = place / name
-            made[name] = finetune(out=out, cache=place / "cache", device="cpu", **given)
-        return made[name]
+            given |= {"unfreeze": "1", "seconds": 30.0} if through else {}
+            made[key] = finetune(out=place / key, cache=place / "cache", device="cpu", **given)
+        return made[key]
 
     return run
 
@@ -96,8 +98,28 @@ def pages(folder: ModelFolder) -> str:
     return (folder.path / "report.html").read_text() + (folder.path / "README.md").read_text()
 
 
-def test_of_several_labels_the_file_says_what_the_report_says(runs: Any, photos: Path) -> None:
-    folder = runs("labels", seconds=None)
+def check_tuning(found: dict[str, Any], *, through: bool, measure: str, few: str) -> None:
+    """What is told of training through the network."""
+    tuning = found["tuning"]
+    assert (found["head"] == "trained with the network") == through
+    if not through:
+        assert few in tuning["said"]
+        return
+    [attempt] = tuning["attempts"]
+    assert attempt["kept"]
+    assert tuning["measure"] == measure
+    assert tuning["said"].startswith(f"the network was trained from {attempt['boundary']} on: ")
+    assert tuning["losses"][-1] < 3
+    better = 1 if tuning["is_share"] else -1
+    gain = better * (attempt["score"] - tuning["head_score"])
+    assert attempt["gain"] == pytest.approx(gain, abs=1e-9)
+
+
+@pytest.mark.parametrize("through", [False, True])
+def test_of_several_labels_the_file_says_what_the_report_says(
+    runs: Any, photos: Path, through: bool
+) -> None:
+    folder = runs("labels", through=through, seconds=None)
     folder.verify()
     found = metrics_of(folder)
     names, known = found["split"]["test"], rows_of(photos / "labels.csv")
@@ -140,11 +162,17 @@ def test_of_several_labels_the_file_says_what_the_report_says(runs: Any, photos:
     assert "ccuracy" not in pages(folder)
     for item in found["labels"]:
         assert f"{100 * item['average_precision']:.1f} %" in pages(folder)
-    assert "for multi-label a new head alone is fitted" in found["tuning"]["said"]
+    few = "was not tried: unasked it is from 30 examples of each label on, and 'bars' has"
+    check_tuning(found, through=through, measure="labels right", few=few)
+    assert ("Labels right</th>" in pages(folder)) == through
 
 
-def test_of_numbers_the_file_says_what_the_report_says(runs: Any, photos: Path) -> None:
-    folder = runs("both", options=Options(labels=("brightness", "red")))
+@pytest.mark.parametrize("through", [False, True])
+def test_of_numbers_the_file_says_what_the_report_says(
+    runs: Any, photos: Path, through: bool
+) -> None:
+    columns = Options(labels=("brightness", "red"))
+    folder = runs("both", through=through, options=columns, seconds=None)
     folder.verify()
     found = metrics_of(folder)
     names, known = found["split"]["test"], rows_of(photos / "both.csv")
@@ -175,13 +203,21 @@ def test_of_numbers_the_file_says_what_the_report_says(runs: Any, photos: Path) 
     assert folder.manifest.record.task is None
     assert folder.manifest.record.evals[0].metric_type == "r_squared"
     assert "ccuracy" not in pages(folder)
+    few = "was not tried: unasked it is from 200 training examples on, and there are 67"
+    measure = "mean absolute error in standard deviations"
+    check_tuning(found, through=through, measure=measure, few=few)
+    assert ("off by" in found["tuning"]["said"]) == through
+    assert ("Mean absolute error in standard deviations</th>" in pages(folder)) == through
 
 
+@pytest.mark.parametrize("through", [False, True])
 @pytest.mark.parametrize("name", ["labels", "both"])
-def test_evaluate_says_what_the_report_says(runs: Any, photos: Path, name: str) -> None:
+def test_evaluate_says_what_the_report_says(
+    runs: Any, photos: Path, name: str, through: bool
+) -> None:
     numbers = Options(labels=("brightness", "red"))
     columns = {"labels": Options(), "both": numbers}
-    folder = runs(name, options=columns[name])
+    folder = runs(name, through=through, options=columns[name])
     found = metrics_of(folder)
     data = photos / f"{name}.csv"
     measured = evaluate(folder, data, options=columns.pop(name), device="cpu")
@@ -257,8 +293,6 @@ def test_what_cannot_be_learned_is_said(tiny: ModelFolder, photos: Path, tmp_pat
     out, cache = tmp_path / "run", tmp_path / "cache"
     with pytest.raises(UsageError, match="no classes to balance"):
         finetune(tiny, photos / "bright.csv", out, cache=cache, balanced=True)
-    with pytest.raises(ConversionError, match="for regression a new head alone"):
-        finetune(tiny, photos / "bright.csv", out, cache=cache, unfreeze="all", seconds=60)
     table = tmp_path / "same.csv"
     table.write_text("file,size\n" + "".join(f"{photos}/{n}.png,7.5\n" for n in range(12)))
     with pytest.raises(DataError, match=r"'size' is 7.5 everywhere"):
@@ -280,8 +314,8 @@ def test_balanced_classes_count_the_same(
             cache=tmp_path / "cache",
             device="cpu",
             balanced=balanced,
-            seconds=5,
-            unfreeze="auto" if balanced else "none",
+            seconds=20,
+            unfreeze="1" if balanced else "none",
         )
         said = found[balanced] = metrics_of(folder)
         assert said["score"]["measure"] == ("balanced accuracy" if balanced else "accuracy")
@@ -292,7 +326,9 @@ def test_balanced_classes_count_the_same(
         assert f"{100 * said['measures']['macro_f1']['value']:.1f} %" in report
     assert found[True]["baselines"]["majority"] == 0.5
     assert found[False]["baselines"]["majority"] > 0.8
-    assert "classes are weighed in the head alone" in found[True]["tuning"]["said"]
+    tuning = found[True]["tuning"]
+    assert tuning["measure"] == "balanced accuracy"
+    assert "each class counting the same" in tuning["said"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from catalog.errors import TlhubError
 from catalog.record import Preprocess
 from converters.backbone import ImageClassifier
 from converters.registry import load_backbone
+from finetuning.objectives.classes import OneClass
+from finetuning.objectives.labels import SeveralLabels
+from finetuning.objectives.lessons import ClassLesson
+from finetuning.objectives.numbers import Numbers
 from finetuning.tuning import training
 from finetuning.tuning.division import Traced
 from finetuning.tuning.learner import Head, Learner
@@ -99,6 +104,35 @@ def test_what_lies_below_is_frozen_statistics_included(prepared):
     assert len(changed) > 0.9 * len(learned & dict(net.named_parameters()).keys()) > 5
 
 
+@pytest.mark.parametrize("kind", ["balanced", "labels", "numbers"])
+def test_the_loss_that_is_made_small_is_that_of_the_lesson(prepared, kind):
+    _, division, _, classes, learner = prepared
+    random = np.random.default_rng(0)
+    held, numbers = random.integers(0, 2, (12, 3)), random.normal(1e3, 50, (12, 3))
+    objective, y = {
+        "balanced": (OneClass(("a", "b", "c"), balanced=True), np.minimum(classes.numpy() * 2, 2)),
+        "labels": (SeveralLabels(("a", "b", "c")), held),
+        "numbers": (Numbers(("a", "b", "c")), numbers),
+    }[kind]
+    lesson = objective.lesson(y)
+    views = Kept(photos(), division.lower, 1, seed=0, device=torch.device("cpu"))
+    found = learner()
+    said = scores(found, views, np.arange(12)).double().numpy()
+    if kind == "labels":
+        expected = np.log(1 + np.exp(np.where(held == 1, -said, said))).mean()
+    elif kind == "numbers":
+        standard = (numbers - numbers.mean(axis=0)) / numbers.std(axis=0)
+        expected = ((said - standard) ** 2).mean()
+    else:
+        of_each = np.log(np.exp(said).sum(axis=1)) - said[np.arange(12), y]
+        expected = np.mean([of_each[y == label].mean() for label in np.unique(y)])
+    targets = torch.from_numpy(lesson.targets(y))
+    recipe = replace(FAST, batch=12)
+    losses = train(found, views, targets, recipe, lesson=lesson, seed=0)
+    assert losses[0] == pytest.approx(expected, rel=1e-3)
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+
+
 def test_a_killed_training_goes_on_to_the_same_bits(prepared, tmp_path, monkeypatch):
     _, _, views, labels, learner = prepared
     whole = learner()
@@ -159,9 +193,10 @@ def test_a_loss_that_is_no_number_is_rolled_back_at_half_the_rate(prepared, capl
         train(learner(), Broken(views, 100), labels, RECIPE, seed=0)
 
 
-def test_a_batch_that_does_not_fit_goes_through_in_parts(prepared, caplog):
+@pytest.mark.parametrize("lesson", [ClassLesson(), ClassLesson((9, 2, 1), balanced=True)])
+def test_a_batch_that_does_not_fit_goes_through_in_parts(prepared, caplog, lesson):
     _, _, views, labels, learner = prepared
-    expected = train(learner(), views, labels, RECIPE, seed=0)
+    expected = train(learner(), views, labels, RECIPE, lesson=lesson, seed=0)
     small = learner()
     forward = small.forward
 
@@ -171,7 +206,7 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts(prepared, caplog):
         return forward(*given)
 
     small.forward = limited
-    losses = train(small, views, labels, RECIPE, seed=0)
+    losses = train(small, views, labels, RECIPE, lesson=lesson, seed=0)
     assert "2 parts" in caplog.text
     assert "4 parts" in caplog.text
     # Neighbors are mixed, and never parted: the same sums, in another order.

@@ -1,0 +1,88 @@
+"""What training through a network has to know of an objective: a loss, and a judge's measure.
+
+A loss alone cannot judge: a network that is merely less sure of itself has a lower one. So each
+lesson has a score of each example as well, in what people ask for, and a network has to be better
+by both. Scores and losses are of answers as they are, before anything is calibrated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetuning.ridge import Floats
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How well answers do on each of some examples (N,)."""
+
+    scores: Floats
+    losses: Floats  # less is better
+    weights: Floats  # how much each counts
+    higher_is_better: bool = True  # of the scores
+
+    @property
+    def score(self) -> float:
+        """The mean of the scores."""
+        return float(np.average(self.scores, weights=self.weights))
+
+    @property
+    def loss(self) -> float:
+        """The mean of the losses."""
+        return float(np.average(self.losses, weights=self.weights))
+
+    def over(self, other: Judged) -> tuple[float, float]:
+        """How much better the score is than another of the same examples; its standard error.
+
+        The examples are paired: what is hard for both makes no difference.
+        """
+        apart = (self.scores - other.scores) * (1 if self.higher_is_better else -1)
+        gain = float(np.average(apart, weights=self.weights))
+        error = np.sqrt(((self.weights * (apart - gain)) ** 2).sum()) / self.weights.sum()
+        return gain, float(error)
+
+
+class Lesson(Protocol):
+    """What training through a network is told of an objective and of what it learns from."""
+
+    @property
+    def measure(self) -> str:
+        """What the scores are called."""
+
+    @property
+    def is_share(self) -> bool:
+        """Whether they are shares of what is right; else less is better."""
+
+    @property
+    def loss_measure(self) -> str:
+        """What the losses are called."""
+
+    @property
+    def lacking(self) -> str | None:
+        """Of what there is too little to train unasked; None: of nothing."""
+
+    @property
+    def units(self) -> tuple[Floats, Floats]:
+        """Factors and shifts (K,) by which what is learned becomes what is asked for."""
+
+    def targets(self, y: NDArray[Any]) -> NDArray[Any]:
+        """The truth as it is learned: int64 (N,) of classes, else float32 (N, K)."""
+
+    def losses(self, said: torch.Tensor, wanted: torch.Tensor, *, smoothing: float) -> torch.Tensor:
+        """The loss of each example (N,), of scores (N, K) and targets, to be made small."""
+
+    def judged(self, said: Floats, y: NDArray[Any]) -> Judged:
+        """How well what was learned is said (N, K) of examples that were held back."""
+
+    def compared(self, score: float, whose: str, other: float) -> str:
+        """What follows "it is": how good it is, and how good another is, in words."""
+
+    def amount(self, error: float) -> str:
+        """A difference between scores, in words."""
