@@ -154,13 +154,15 @@ def answers(
 ) -> NDArray[np.float64]:
     """What the file gives of each example, from the example's own file on, float64 (N, K)."""
     model: OnnxModel[Any, Any] = OnnxModel.open(file, device=device)
+    lengths = [len(item.text) if isinstance(item.content, str) else 0 for item in examples]
+    order = np.argsort(lengths, kind="stable")  # what is shorter than the rest would be padded
     rows = []
     for start in range(0, len(examples), _PREDICT):
-        part = examples[start : start + _PREDICT]
+        part = [examples[n] for n in order[start : start + _PREDICT]]
         given = [item.text if isinstance(item.content, str) else item.data() for item in part]
         rows += model.rows(given, output)
         progress(f"measured {min(start + _PREDICT, len(examples))} of {len(examples)}")
-    return np.stack(rows).astype(np.float64)
+    return np.stack(rows).astype(np.float64)[np.argsort(order)]
 
 
 def parity(

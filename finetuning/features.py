@@ -211,10 +211,8 @@ class _Work:
         return found
 
     def run(self, examples: Sequence[Example]) -> Iterator[_Chunk]:
-        """What comes out of these examples, in their order."""
-        parts = [
-            examples[start : start + self.batch] for start in range(0, len(examples), self.batch)
-        ]
+        """What comes out of these examples."""
+        parts = _parts(examples, self.batch)
         for name in {name for example in examples for name in self.missing(example.sha256)}:
             self._opened[name] = self._extractors[name].open()
         with ThreadPoolExecutor(self._workers) as pool:
@@ -247,6 +245,18 @@ class _Work:
             chunk.found += [(name, vector, shas, found[vector]) for vector in lacking]
             chunk.computed[name] += len(shas)
         return chunk
+
+
+def _parts(examples: Sequence[Example], size: int) -> list[Sequence[Example]]:
+    """Images as they come; together texts of about one length, as shorter ones are padded.
+
+    The first texts tell how long all take, so that parts are in no order.
+    """
+    texts = bool(examples) and isinstance(examples[0].content, str)
+    if texts:
+        examples = sorted(examples, key=lambda example: len(example.text))
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    return sorted(parts, key=lambda part: part[0].sha256) if texts else parts
 
 
 class _Store:

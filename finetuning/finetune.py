@@ -126,15 +126,16 @@ def finetune(
 
         with clock("fitting", f"features of {len(train.examples)} {dataset.modality}s"):
             frozen = found = probe.fit(work)
-            frozen.see(work, test.examples)
+        with clock("held out", f"features of {len(test.examples)} held out"):
+            frozen.see(work, test.examples)  # before the training, at which others may leave
         with clock("training", "training the network"):
             found, tuning = strategy.improve(
                 work, frozen, unfreeze="none" if seconds == 0 else unfreeze, seconds=seconds
             )
         work = replaced(work, engine=engine.part())
-        with clock("held out", f"features of {len(test.examples)} held out"):
-            for each in {id(one): one for one in (frozen, found)}.values():
-                each.see(work, test.examples)
+        if found is not frozen:
+            with clock("held out", f"features of {len(test.examples)} held out, trained"):
+                found.see(work, test.examples)
         record = described.record_of(model, uid, dataset, objective, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = _baselines(work, plain, found)
@@ -234,7 +235,8 @@ class _Clock:
         self._progress(text)
         start = time.perf_counter()
         yield
-        self.seconds[step] = round(time.perf_counter() - start, 3)
+        took = self.seconds.get(step, 0.0) + time.perf_counter() - start
+        self.seconds[step] = round(took, 3)
 
 
 def _check_place(model: ModelFolder, data: Path, out: Path) -> None:

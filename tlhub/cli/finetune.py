@@ -15,7 +15,7 @@ from tlhub.cli.output import ProgressMode
 if TYPE_CHECKING:
     from converters.folder import ModelFolder
 
-_FIRST_S = 3.0
+_FIRST_S = 10.0
 
 
 def finetune(

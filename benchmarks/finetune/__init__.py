@@ -1,0 +1,1 @@
+"""Fine-tuning beside other tools, on real labelled data."""
