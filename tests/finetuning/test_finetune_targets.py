@@ -338,8 +338,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     return convert(record_of(model), save(model, place / "source"), place / "model")
 
 
+@pytest.mark.parametrize("through", [False, True])
 @pytest.mark.parametrize("kind", ["multi-label", "regression"])
-def test_texts_have_labels_and_numbers_too(encoder: ModelFolder, tmp_path: Path, kind: str) -> None:
+def test_texts_have_labels_and_numbers_too(
+    encoder: ModelFolder, tmp_path: Path, kind: str, through: bool
+) -> None:
     random = np.random.default_rng(0)
     words = ["rain", "snow", "wind", "soup", "restaurant", "cold"]
     rows = []
@@ -353,13 +356,22 @@ def test_texts_have_labels_and_numbers_too(encoder: ModelFolder, tmp_path: Path,
     with file.open("w", newline="") as stream:
         header = ["soup", "snow"] if kind == "multi-label" else ["warmth"]
         csv.writer(stream).writerows([["text", *header], *rows])
-    folder = finetune(encoder, file, tmp_path / "run", cache=tmp_path / "cache", device="cpu")
+    asked: dict[str, Any] = {"unfreeze": "all", "seconds": 20.0} if through else {}
+    folder = finetune(
+        encoder, file, tmp_path / "run", cache=tmp_path / "cache", device="cpu", **asked
+    )
     found = metrics_of(folder)
+    measure = "labels right" if kind == "multi-label" else "mean absolute error of warmth"
+    assert found["tuning"]["measure"] == (measure if through else None)
+    assert ("trained as a whole" in found["tuning"]["said"]) == through
     constant = "frequency" if kind == "multi-label" else "mean"
     assert set(found["baselines"]) == {constant, "words", "random_weights"}
     assert found["baselines"]["words"] > found["baselines"][constant] + 0.2
     assert found["score"]["value"] > found["baselines"][constant] + 0.1
     model: OnnxModel[Any, Any] = OnnxModel.open(folder.path, device="cpu")
+    assert evaluate(folder, file, device="cpu").scores.measures[
+        "r2" if kind == "regression" else "mean_average_precision"
+    ].value == pytest.approx(found["score"]["value"])
     if kind == "regression":
         known = {row[0]: row[1] for row in rows}
         texts = [rows[int(name.rpartition(":")[2]) - 1][0] for name in found["split"]["test"]]

@@ -123,6 +123,63 @@ def test_two_nodes_find_each_other(tmp_path: Path) -> None:
     assert said == ["2 [0, 1] 0\n"] * 2
 
 
+_LESSONS = """
+import sys
+import numpy as np, torch
+from finetuning import ranks
+from finetuning.objectives.classes import OneClass
+from finetuning.objectives.labels import SeveralLabels
+from finetuning.objectives.numbers import Numbers
+from finetuning.tuning.learner import Head, Learner
+from finetuning.tuning.training import Recipe, train
+
+class Vectors:
+    count = 13
+    rows = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (13, 6))).float()
+    def batch(self, places, step):
+        return (self.rows[torch.from_numpy(places)],)
+
+class Upper(torch.nn.Linear):
+    def forward(self, rows):
+        return (super().forward(rows).tanh(),)
+
+random, names = np.random.default_rng(1), ("a", "b", "c")
+kinds = [
+    (OneClass(names, balanced=True), np.array([0] * 9 + [1, 1, 1, 2])),
+    (SeveralLabels(names), random.integers(0, 2, (13, 3))),
+    (Numbers(names), random.normal(1e3, 50, (13, 3))),
+]
+found = {}
+with ranks.joined(None, 1, cuda=False) as these:
+    for objective, y in kinds:
+        torch.manual_seed(0)
+        head = Head(lambda v: v, torch.randn(3, 5), torch.zeros(3), torch.zeros(5), torch.ones(5))
+        learner, lesson = Learner(Upper(6, 5), head), objective.lesson(y)
+        targets = torch.from_numpy(lesson.targets(y))
+        losses = train(learner, Vectors(), targets, Recipe(steps=25, batch=9), lesson=lesson,
+                       ranks=these)
+        parameters = {n: p.detach().numpy() for n, p in learner.named_parameters()}
+        found |= {f"{objective.kind} {n}": p for n, p in parameters.items()}
+        found[f"{objective.kind} losses"] = np.array(losses)
+    if these.first:
+        np.savez(sys.argv[1], **found)
+"""
+
+
+def test_two_processes_learn_labels_numbers_and_balanced_classes_as_one(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.npz", tmp_path / "two.npz"
+    launch = (
+        "import sys; from finetuning import ranks; "
+        "sys.exit(ranks.launch(['-c', *sys.argv[1:]], 2, 1, None))"
+    )
+    for command in ([_LESSONS, str(one)], [launch, _LESSONS, str(two)]):
+        subprocess.run([sys.executable, "-c", *command], check=True, timeout=120)
+    alone, together = np.load(one), np.load(two)
+    assert len(alone.files) == 3 * 5
+    for name in alone.files:
+        np.testing.assert_allclose(alone[name], together[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 _LAUNCH = "import sys; from finetuning import ranks; ranks.launch(['-c', sys.argv[1]], 2, 1, None)"
 _LAUNCH_NODE = (
     "import sys; from finetuning import ranks; "
