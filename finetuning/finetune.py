@@ -27,7 +27,17 @@ from converters.convert import WEIGHTS
 from converters.folder import LABELS, ONNX, Manifest, ModelFolder
 from converters.interface import EMBEDDING, TOKENIZER
 from converters.session import Device
-from finetuning import baselines, card, described, evaluation, graph, probe, report, runs
+from finetuning import (
+    baselines,
+    card,
+    described,
+    evaluation,
+    graph,
+    lineage,
+    probe,
+    report,
+    runs,
+)
 from finetuning.data.dataset import Dataset, printable
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
@@ -44,8 +54,6 @@ from finetuning.results.kinds import facts_of, metrics_of, objective_of
 from finetuning.runs import METRICS
 from finetuning.tuning import strategy
 from finetuning.tuning.journal import Journal
-
-HEAD = "head.safetensors"
 
 Progress = Callable[[str], None]
 
@@ -210,6 +218,14 @@ def finetune(
         manifest = described.manifest(
             request, record, dataset, metrics, parity, described.layers(model, tuned)
         )
+        made_of = lineage.described(
+            model,
+            uid,
+            found.cut.stages,
+            found.framing.preprocess,
+            trained=found.backbone is not None,
+        )
+        manifest = msgspec.structs.replace(manifest, run={**(manifest.run or {}), **made_of})
         progress("writing the report")
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(metrics)) + b"\n")
         report.write(folder / "report.html", out, manifest, metrics, dataset)
@@ -317,19 +333,19 @@ def _random_weights(work: Work, found: Probe) -> NDArray[Any]:
 
 
 def _write_weights(model: ModelFolder, found: Probe, classes: Sequence[str], folder: Path) -> None:
-    """The head, the labels, and the backbone's weights: as they were, or as they are now."""
+    """The head, the labels, and the backbone with its weights as they were, or as they are now."""
     head = found.head
     tensors = {
-        "weight": head.weight.astype(np.float32),
-        "bias": head.bias.astype(np.float32),
+        "weight": np.ascontiguousarray(head.weight, np.float32),  # safetensors takes any order
+        "bias": np.ascontiguousarray(head.bias, np.float32),
     }
-    (folder / HEAD).write_bytes(save(tensors))
+    (folder / lineage.HEAD).write_bytes(save(tensors))
     if classes:
         text = "".join(f"{name}\n" for name in classes)
         (folder / LABELS).write_text(text, encoding="utf-8")
-    for name in model.manifest.files:
-        if (name.endswith(".safetensors") and name != HEAD) or name == TOKENIZER:
-            shutil.copyfile(model.path / name, folder / name)
+    for name in filter(lineage.is_of_network, model.manifest.files):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.path / name, folder / name)
     if found.backbone is not None:
         found.backbone.write_weights(folder / WEIGHTS)
 

@@ -19,6 +19,8 @@ from hub_client.store import Store
 if TYPE_CHECKING:
     import onnx
 
+    from converters.backbone import Backbone
+
 # Of these the folder has no weights that another could load: the reference is the file itself.
 _OF_FILES = ("onnx", "scikit-learn")
 
@@ -39,9 +41,16 @@ def measure(path: Path, store: Store) -> Parity:
     manifest = folder.manifest
     if not folder.onnx.is_file():
         raise UsageError(f"{path} has no {ONNX}")
-    graph = onnx.load(str(folder.onnx), load_external_data=False)
-    backbone = load_backbone(_reference(folder, graph, store), manifest.record)
-    backbone = backbone.asked(_layers(manifest, graph), preprocess=not _is_bare(manifest, graph))
+    backbone: Backbone
+    if manifest.kind == "run":
+        from finetuning.reference import reference
+
+        backbone = reference(folder)
+    else:
+        graph = onnx.load(str(folder.onnx), load_external_data=False)
+        backbone = load_backbone(_reference(folder, graph, store), manifest.record)
+        layers, bare = _layers(manifest, graph), _is_bare(manifest, graph)
+        backbone = backbone.asked(layers, preprocess=not bare)
     with tempfile.TemporaryDirectory(prefix="tlhub-") as work:
         return parity.check(folder.onnx, backbone, Path(work))
 

@@ -20,6 +20,7 @@ from catalog.errors import ConversionError
 from converters.backbone import Network
 from converters.layers import names_of
 
+OWN = "model."  # how parameters begin that lie in the file of the framework's own module
 _TOLERANCE = 1e-4  # of the range: the same operators in the same order, but for fused kernels
 
 
@@ -33,14 +34,15 @@ class Division:
     """
 
     boundary: str
-    lower: torch.nn.Module
-    upper: torch.nn.Module
+    lower: fx.GraphModule
+    upper: fx.GraphModule
 
     def learned(self) -> dict[str, torch.nn.Parameter]:
         """The parameters of the upper part by the names that the network has for them."""
         return {
-            name.removeprefix("model."): parameter
+            name.removeprefix(OWN): parameter
             for name, parameter in self.upper.named_parameters()
+            if parameter.requires_grad
         }
 
 
@@ -102,7 +104,8 @@ class Traced:
         names = {
             str(node.target) for node in _behind([goal], stop={start}) if node.op == "get_attr"
         }
-        return any(name in names for name, _ in self._module.named_parameters())
+        own = {name for name, _ in self._module.named_parameters() if name.startswith(OWN)}
+        return not own.isdisjoint(names)
 
     def divide(self, boundary: str, layers: Sequence[str]) -> Division:
         """The network up to ``boundary``, and from there to the tensors of ``layers`` above it.
@@ -117,7 +120,10 @@ class Traced:
         goals = [self._tensor_of(name) for name in layers]
         lower = self._between(self._inputs, [start])
         upper = self._between([start, *self._inputs[1:]], goals)
-        division = Division(boundary, lower.requires_grad_(False), upper.requires_grad_(True))
+        for name, parameter in upper.named_parameters():
+            parameter.requires_grad_(name.startswith(OWN))
+        lower.requires_grad_(False)
+        division = Division(boundary, lower, upper)
         self._check(division, layers)
         return division
 

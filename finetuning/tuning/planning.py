@@ -19,12 +19,12 @@ from finetuning.objectives.objective import Truth
 from finetuning.ranks import ALONE, Ranks
 from finetuning.stages import shares_of
 from finetuning.tuning.division import Traced
+from finetuning.tuning.pooling import Pool
 from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import Recipe
 from finetuning.tuning.views import Examples, fast
 
 Fit = Callable[[NDArray[np.float32], Truth], LinearHead]
-Pool = Callable[..., torch.Tensor]
 
 _SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
 _VIEWS = 5  # of each picture, the picture itself among them

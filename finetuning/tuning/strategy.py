@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,11 +16,9 @@ from catalog.errors import ConversionError
 from converters import parity
 from converters.backbone import TorchBackbone
 from converters.export import export
-from converters.image_front import ImageFront
 from converters.preprocess import recipe
-from converters.registry import load_backbone
 from converters.text_front import TextFront
-from finetuning import graph, heads
+from finetuning import graph, heads, lineage
 from finetuning.data.dataset import Example
 from finetuning.data.splits import strata
 from finetuning.features import Features, key_of
@@ -32,7 +29,8 @@ from finetuning.probe import Probe, Work
 from finetuning.stages import Stage
 from finetuning.tuning.evidence import Evidence, untried
 from finetuning.tuning.logs import logged
-from finetuning.tuning.planning import Pool, Task
+from finetuning.tuning.planning import Task
+from finetuning.tuning.pooling import pool_of
 from finetuning.tuning.texts import Texts
 from finetuning.tuning.tune import Tuned, tune
 from finetuning.tuning.views import Examples, Photos
@@ -82,22 +80,29 @@ def improve(
         )
     if tuned is None or not work.engine.ranks.first:
         return probe, evidence
-    return _candidate(work, probe, tuned, _stage(probe)), evidence
+    return _candidate(work, probe, tuned, _point(work, probe)), evidence
 
 
-def _stage(probe: Probe) -> Stage:
+def _point(work: Work, probe: Probe) -> Stage:
     """The point of the network that a head is trained on: the last of those that were chosen."""
-    return probe.cut.stages[-1]
+    return lineage.points(work.base, probe.cut.stages)[-1]
+
+
+def _features(work: Work, probe: Probe) -> NDArray[np.float32]:
+    """The vectors (N, D) of `_point`; the embedding of a run may have others before them."""
+    rows = probe.features.of(probe.framing.name, probe.cut.stages[-1].output, work.train.examples)
+    before = lineage.points(work.base, probe.cut.stages[-1:])[:-1]
+    widths = {layer.name: layer.shape for layer in work.base.manifest.layers}
+    taken = [widths[s.layer][0 if s.pool == "maps" else -1] for s in before]
+    return rows[:, sum(taken) :]
 
 
 def _task(work: Work, probe: Probe) -> Task:
-    record = work.base.manifest.record
-    if work.base.manifest.kind == "run":
-        raise ConversionError("what was fine-tuned before gets a new head, and stays as it is")
-    backbone = load_backbone(work.base.files, record)
+    backbone = lineage.load(work.base)
     if not isinstance(backbone, TorchBackbone):
-        raise ConversionError(f"its weights are in {record.framework or 'ONNX'}, not in torch")
-    stage, train = _stage(probe), work.train
+        framework = backbone.record.framework or "ONNX"
+        raise ConversionError(f"its weights are in {framework}, not in torch")
+    stage, train = _point(work, probe), work.train
     backbone, examples = _examples(work, probe, backbone)
     objective, truth = work.objective, work.truth(train)
     lesson = objective.lesson(truth)
@@ -115,13 +120,13 @@ def _task(work: Work, probe: Probe) -> Task:
     return Task(
         backbone=backbone,
         layer=stage.layer,
-        pool=_pool(stage),
+        pool=pool_of(stage),
         examples=examples,
         truth=truth,
         lesson=lesson,
         strata=strata(objective.kind, [example.target for example in train.examples]),
         groups=tuple(train.groups),
-        features=probe.features.of(probe.framing.name, stage.output, train.examples),
+        features=_features(work, probe),
         fit=fit,
         device=torch.device("cuda" if _on_gpu(work) else "cpu"),
         ranks=work.engine.ranks,
@@ -135,10 +140,10 @@ def _examples(work: Work, probe: Probe, backbone: TorchBackbone) -> tuple[TorchB
         return backbone, Texts.of([example.text for example in train], backbone.front)
     if work.dataset.modality != "image" or preprocess is None:
         raise ConversionError("it is not known how its pictures are prepared")
-    framed = msgspec.structs.replace(backbone.record, preprocess=preprocess)
-    _, size = recipe(framed)
+    backbone = lineage.framed(backbone, preprocess)
+    _, size = recipe(backbone.record)
     photos = Photos([_reader(example) for example in train], preprocess, size, work.seed)
-    return replace(backbone, record=framed, front=ImageFront.of(framed)), photos
+    return backbone, photos
 
 
 def _on_gpu(work: Work) -> bool:
@@ -147,24 +152,6 @@ def _on_gpu(work: Work) -> bool:
 
 def _reader(example: Example) -> Callable[[], NDArray[np.uint8]]:
     return example.image
-
-
-def _pool(stage: Stage) -> Pool:
-    """What `finetuning.pools` does in the graph, in torch."""
-
-    def words(tokens: torch.Tensor, mask: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
-        weights = mask.unsqueeze(-1).to(tokens.dtype)
-        return (tokens * weights).sum(1) / weights.sum(1)
-
-    ways: dict[str, Pool] = {
-        "none": lambda vectors, *_: vectors,
-        "maps": lambda maps: maps.mean((2, 3)),
-        "maps, channels last": lambda maps: maps.mean((1, 2)),
-        "first token": lambda tokens: tokens[:, 0],
-        "patches": lambda tokens: tokens[:, stage.prefix :].mean(1),
-        "words": words,
-    }
-    return ways[stage.pool]
 
 
 def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
@@ -199,4 +186,6 @@ def _key(work: Work, probe: Probe, unfreeze: str, budget: str) -> str:
     examples = [f"{item.sha256} {item.target}" for item in work.train.examples]
     base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
     asked = [repr(work.objective), unfreeze, budget, str(work.seed), str(work.engine.ranks.world)]
-    return key_of("training", *base, *examples, probe.framing.name, _stage(probe).name, *asked)
+    return key_of(
+        "training", *base, *examples, probe.framing.name, _point(work, probe).name, *asked
+    )

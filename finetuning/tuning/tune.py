@@ -234,7 +234,7 @@ def _attempt(
         if best is None or found.loss < best.attempt.loss:
             attempt = Attempt(
                 boundary=boundary,
-                params=sum(p.numel() for p in learner.upper.parameters()),
+                params=sum(p.numel() for p in learner.upper.parameters() if p.requires_grad),
                 score=found.score,
                 loss=found.loss,
                 gain=gain,

@@ -1,0 +1,78 @@
+"""A run in torch, its head included: what its graph is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from catalog.errors import UsageError
+from converters.backbone import Network, TorchBackbone
+from converters.folder import ModelFolder
+from converters.interface import EMBEDDING, LOGITS, PREDICTIONS
+from converters.layers import Tapped
+from finetuning import lineage
+from finetuning.stages import Stage
+from finetuning.tuning.pooling import pool_of
+
+_ACTIVATIONS = {"classification": "softmax", "multi-label": "sigmoid", "regression": "identity"}
+
+
+class Headed(Network):
+    """A network with another head on some of its stages.
+
+    ``forward`` takes what the network takes and returns the head's scores (N, classes), and
+    ``embedding`` (N, features), what the head is given: the stages' vectors side by side.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(
+        self,
+        network: Network,
+        stages: Sequence[Stage],
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        activation: str,
+    ) -> None:
+        super().__init__(network.model)
+        self.inputs, self.activation = network.inputs, activation
+        self.outputs = (PREDICTIONS if activation == "identity" else LOGITS, EMBEDDING)
+        layers = [stage.layer for stage in stages]
+        self.network = Tapped(network, [name for name in layers if name not in network.outputs])
+        self.stages = tuple(stages)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and embedding of a batch."""
+        seen = dict(zip(self.network.outputs, self.network(*tensors), strict=True))
+        vectors = [pool_of(stage)(seen[stage.layer], *tensors[1:]) for stage in self.stages]
+        embedding = torch.cat(vectors, 1)
+        return functional.linear(embedding, self.weight, self.bias), embedding
+
+
+def reference(run: ModelFolder) -> TorchBackbone:
+    """The network of a run with its head.
+
+    Raises:
+        ConversionError: the network cannot be loaded, or the run does not say how.
+        UsageError: it is not in torch.
+    """
+    backbone = lineage.load(run)
+    if not isinstance(backbone, TorchBackbone):
+        raise UsageError(
+            f"{run.path} has its network as ONNX alone: nothing to compare its graph with"
+        )
+    preprocess = run.manifest.record.preprocess
+    if preprocess is not None:
+        backbone = lineage.framed(backbone, preprocess)
+    head = load_file(run.path / lineage.HEAD)
+    kind = str((run.manifest.run or {})["metrics"]["kind"])
+    stages = lineage.network_of(run).stages
+    module = Headed(backbone.module, stages, head["weight"], head["bias"], _ACTIVATIONS[kind])
+    return replace(backbone, module=module)
