@@ -7,6 +7,7 @@ import re
 from catalog.errors import UsageError
 
 FAST, AUTO = "fast", "auto"
+RANK, _MOST_RANK = 8, 1024  # of low-rank adapters
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _SAID = re.compile(r"(\d+(?:\.\d+)?)\s*([smh])")
@@ -33,10 +34,25 @@ def check_unfreeze(unfreeze: str) -> None:
     """See that it is a way of training that there is.
 
     Raises:
-        UsageError: it is LoRA.
+        UsageError: the rank of adapters is none.
     """
-    if unfreeze.lower() == "lora":
+    rank_of(unfreeze)
+
+
+def rank_of(unfreeze: str) -> int:
+    """The rank of the adapters that ``lora`` or ``lora:16`` asks for; 0 for anything else.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
+    name, colon, rank = unfreeze.lower().partition(":")
+    if name != "lora":
+        return 0
+    if not colon:
+        return RANK
+    if not rank.isdecimal() or not 0 < int(rank) <= _MOST_RANK:
         raise UsageError(
-            "training by LoRA is not there",
-            hint="--unfreeze 2 trains the last two layers, --unfreeze all everything",
+            f"adapters of rank {rank!r} make no sense",
+            hint=f"--unfreeze lora takes {RANK}; lora:4 to lora:64 are usual",
         )
+    return int(rank)

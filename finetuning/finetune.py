@@ -120,6 +120,7 @@ def finetune(
                 data, options, input_size=size[-1] if size else None, progress=progress
             )
             _check_modality(dataset, model)
+            strategy.check(model, unfreeze)
             objective_of(dataset, balanced=balanced)  # fails early
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
             plain = _plain_features(dataset, cache, progress, ranks)

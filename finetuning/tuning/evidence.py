@@ -18,6 +18,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     steps: int
     kept: bool = False
+    rank: int = 0  # of the low-rank adapters that learned; 0: the weights themselves did
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,10 @@ class Learner(torch.nn.Module):
         scores: torch.Tensor = self.head(*self.upper(*tensors), *tensors[1:])
         return scores
 
+    def learned(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that learn, by name."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
     def weights(self) -> dict[str, torch.Tensor]:
-        """A copy of all parameters, by name."""
-        return {name: value.detach().clone() for name, value in self.named_parameters()}
+        """A copy of them."""
+        return {name: value.detach().clone() for name, value in self.learned().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ _VIEWS = 5  # of each picture, the picture itself among them
 _SEEN = 6000  # pictures that are seen in training, where there are few
 _MOST_BYTES = 2 << 30  # of what the lower part says
 _STEP = 5  # forward passes that a step takes as long as: backward on a CPU is slow
+_ADAPTER_RATE = 2e-3  # of low-rank adapters, at every depth
 PROBED = 8  # pictures that tell how fast the network is
 
 
@@ -50,12 +51,13 @@ class Task:
     fit: Fit  # a head for features and their truth, which says it in the units of the lesson
     device: torch.device
     ranks: Ranks = ALONE
+    rank: int = 0  # of low-rank adapters that learn in the place of weights; 0: weights learn
 
 
 def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
     """The boundaries to try, from the top down; "" is the input."""
     below = list(traced.boundaries(task.layer))
-    if unfreeze == "all":
+    if unfreeze == "all" or task.rank:
         yield ""
     elif unfreeze.isdecimal():
         yield below[-int(unfreeze)] if 0 < int(unfreeze) <= len(below) else ""
@@ -114,7 +116,10 @@ def plan_for(
             return None
         taken_s *= max(fitting, 1) / steps
         steps = max(fitting, 1)
-    return Plan(Recipe(steps=steps, batch=batch), views, taken_s)
+    recipe = Recipe(steps=steps, batch=batch)
+    if task.rank:
+        recipe = replace(recipe, rate=_ADAPTER_RATE, lowest=1.0, weight_decay=0.0)
+    return Plan(recipe, views, taken_s)
 
 
 def _forward_seconds(task: Task) -> float:

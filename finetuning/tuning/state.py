@@ -53,7 +53,7 @@ class State:
     def restore(self, kept: Mapping[str, Any]) -> None:
         """Become what was kept."""
         with torch.no_grad():
-            for name, parameter in self.learner.named_parameters():
+            for name, parameter in self.learner.learned().items():
                 parameter.copy_(kept["learner"][name])
         self.optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
         self.average = {

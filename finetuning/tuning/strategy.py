@@ -16,9 +16,11 @@ from catalog.errors import ConversionError
 from converters import parity
 from converters.backbone import TorchBackbone
 from converters.export import export
+from converters.folder import ModelFolder
 from converters.preprocess import recipe
 from converters.text_front import TextFront
 from finetuning import graph, heads, lineage
+from finetuning.budget import rank_of
 from finetuning.data.dataset import Example
 from finetuning.data.splits import strata
 from finetuning.features import Features, key_of
@@ -27,6 +29,7 @@ from finetuning.heads import LinearHead
 from finetuning.objectives.objective import Truth
 from finetuning.probe import Probe, Work
 from finetuning.stages import Stage
+from finetuning.tuning import adapters
 from finetuning.tuning.evidence import Evidence, untried
 from finetuning.tuning.logs import logged
 from finetuning.tuning.planning import Task
@@ -36,6 +39,7 @@ from finetuning.tuning.tune import Tuned, tune
 from finetuning.tuning.views import Examples, Photos
 
 METHOD = "trained with the network"
+_ATTENTION = {"Softmax", "Attention"}  # operators of ONNX
 
 _LEAST_S, _EXAMPLE_S = 60.0, 0.15  # of time, where no budget is given: in all, and an example
 
@@ -60,7 +64,7 @@ def improve(
     if seconds is None:
         seconds = _LEAST_S + _EXAMPLE_S * len(work.train.examples)
     try:
-        task = _task(work, probe) if unfreeze != "none" else None
+        task = _task(work, probe, rank_of(unfreeze)) if unfreeze != "none" else None
     except ConversionError as error:
         if unfreeze != "auto":
             raise
@@ -83,6 +87,19 @@ def improve(
     return _candidate(work, probe, tuned, _point(work, probe)), evidence
 
 
+def check(base: ModelFolder, unfreeze: str) -> None:
+    """See early that a network can be trained in a way, as far as its graph tells.
+
+    Raises:
+        UsageError: it has no attention, and adapters were asked for.
+    """
+    model = graph.load(base.onnx)
+    outputs = {output.name for output in model.graph.output}
+    inner = {node.op_type for node in model.graph.node if outputs.isdisjoint(node.output)}
+    if rank_of(unfreeze) and inner.isdisjoint(_ATTENTION):
+        raise adapters.no_transformer()
+
+
 def _point(work: Work, probe: Probe) -> Stage:
     """The point of the network that a head is trained on: the last of those that were chosen."""
     return lineage.points(work.base, probe.cut.stages)[-1]
@@ -97,7 +114,7 @@ def _features(work: Work, probe: Probe) -> NDArray[np.float32]:
     return rows[:, sum(taken) :]
 
 
-def _task(work: Work, probe: Probe) -> Task:
+def _task(work: Work, probe: Probe, rank: int) -> Task:
     backbone = lineage.load(work.base)
     if not isinstance(backbone, TorchBackbone):
         framework = backbone.record.framework or "ONNX"
@@ -130,6 +147,7 @@ def _task(work: Work, probe: Probe) -> Task:
         fit=fit,
         device=torch.device("cuda" if _on_gpu(work) else "cpu"),
         ranks=work.engine.ranks,
+        rank=rank,
     )
 
 

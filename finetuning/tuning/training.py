@@ -119,7 +119,7 @@ def train(
     if checkpoint is not None and ranks.first:
         save(state, {}, checkpoint)
     with torch.no_grad():
-        for name, parameter in learner.named_parameters():
+        for name, parameter in learner.learned().items():
             parameter.copy_(state.average[name])
     return state.losses
 
@@ -298,7 +298,7 @@ def _partners(count: int) -> torch.Tensor:
 
 
 def _take_step(state: State, loss: float, recipe: Recipe, ranks: Ranks) -> None:
-    parameters = list(state.learner.parameters())
+    parameters = list(state.learner.learned().values())
     ranks.sum_gradients(parameters)
     torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
     state.optimizer.step()
@@ -307,7 +307,7 @@ def _take_step(state: State, loss: float, recipe: Recipe, ranks: Ranks) -> None:
     # At the start the average follows faster: it would be the fitted head for too long.
     keep = min(recipe.average, state.step / (state.step + 10))
     with torch.no_grad():
-        for name, parameter in state.learner.named_parameters():
+        for name, parameter in state.learner.learned().items():
             state.average[name].lerp_(parameter, 1 - keep)
 
 

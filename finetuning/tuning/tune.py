@@ -28,6 +28,7 @@ from finetuning.estimate import duration
 from finetuning.heads import LinearHead
 from finetuning.objectives.lesson import Judged
 from finetuning.ridge import Floats
+from finetuning.tuning import adapters
 from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence, untried
 from finetuning.tuning.journal import Journal
@@ -67,9 +68,9 @@ def tune(
 ) -> tuple[Tuned | None, Evidence]:
     """The backbone trained as far as it helps, or None; and what was tried.
 
-    ``unfreeze`` is ``auto``, ``all`` or a layer, above which all is trained; a way that
-    is named is kept in any case. ``seconds`` bound all of it, more or less. What the ``journal``
-    of an interrupted run knows is not done again.
+    ``unfreeze`` is ``auto``, ``all`` or a layer, above which all is trained (of a task with a
+    ``rank``, adapters alone are); a way that is named is kept in any case. ``seconds`` bound all of
+    it, more or less. What the ``journal`` of an interrupted run knows is not done again.
 
     Raises:
         UsageError: there is no such layer to train from.
@@ -107,7 +108,8 @@ def tune(
         if plan is None:
             break
         steps, takes = plan.recipe.steps, duration(plan.seconds)
-        progress(f"training from {boundary or 'the input'} on ({steps} steps, {takes})")
+        what = f"adapters of rank {task.rank}" if task.rank else _name(boundary)
+        progress(f"training {what} ({steps} steps, {takes})")
         until = time.monotonic() + 2 * left
         attempt = partial(_attempt, course, number, boundary, plan, until)
         outcome = course.journal.once(f"way-{number}", _Outcome | None, attempt)
@@ -156,6 +158,17 @@ class _Course:
     progress: Callable[[str], None]
     log: Log
 
+    def divided(self, boundary: str) -> Division:
+        """The network divided there, with what is to learn in its upper part."""
+        division = self.traced.divide(boundary, [self.task.layer])
+        if self.task.rank:
+            adapters.add(division.upper, self.task.rank, self.seed)
+        return division
+
+
+def _name(boundary: str) -> str:
+    return f"from {boundary or 'the input'} on"
+
 
 def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: _Judge) -> bool:
     """Whether the fitted head knows mirrored pictures as well: letters and digits it does not."""
@@ -200,7 +213,7 @@ def _attempt(
     """Train on the examples that learn, and ask those that judge."""
     began = time.monotonic()
     task, judge, seed = course.task, course.judge, course.seed
-    division = course.traced.divide(boundary, [task.layer])
+    division = course.divided(boundary)
     learner = _learner(task, division, judge.head)
     before = learner.weights()
     learn = _views(task, division, task.examples.part(judge.learn.tolist()), plan.views, seed)
@@ -235,6 +248,7 @@ def _attempt(
             attempt = Attempt(
                 boundary=boundary,
                 params=sum(p.numel() for p in learner.upper.parameters() if p.requires_grad),
+                rank=task.rank,
                 score=found.score,
                 loss=found.loss,
                 gain=gain,
@@ -257,7 +271,7 @@ def _between(
     share: float,
 ) -> None:
     with torch.no_grad():
-        for name, parameter in learner.named_parameters():
+        for name, parameter in learner.learned().items():
             parameter.copy_(torch.lerp(before[name], after[name], share))
 
 
@@ -286,6 +300,8 @@ def _decide(
     best = chosen.attempt
     pays = best.gain > best.error and best.loss < head.loss
     where = f"from {best.boundary} on" if best.boundary else "as a whole"
+    if task.rank:
+        where = f"by adapters of rank {task.rank} (LoRA)"
     if not pays and unfreeze == "auto":
         said = (
             f"the fitted head stays: the network trained {where} is "
@@ -295,7 +311,7 @@ def _decide(
         return None, msgspec.structs.replace(known, said=said)
     count = len(task.truth)
     course.progress(f"training {where} on all {count} training examples")
-    division = course.traced.divide(best.boundary, [task.layer])
+    division = course.divided(best.boundary)
     learner = _learner(task, division, task.fit(task.features, task.truth))
     before = learner.weights()
     plan = plan_for(task, best.boundary, count, math.inf, named=True)
@@ -317,6 +333,7 @@ def _decide(
     )
     after = learner.weights()
     _between(learner, before, after, best.between)
+    adapters.merge(division.upper)
     weight, bias = (t.cpu().numpy() for t in learner.head.folded())
     task.backbone.module.cpu()
     compared = lesson.compared(best.score, "the fitted head", head.score)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from catalog.errors import DataError, UsageError
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
-from finetuning.budget import check_unfreeze, seconds_of
+from finetuning.budget import seconds_of
 from finetuning.finetune import finetune
 from tests.finetuning.test_finetune import metrics_of
 
@@ -96,13 +96,6 @@ def test_a_budget_is_what_people_write(said: str, seconds: float | None) -> None
 def test_a_budget_that_makes_no_sense_is_refused(said: str) -> None:
     with pytest.raises(UsageError, match="makes no sense"):
         seconds_of(said)
-
-
-def test_lora_is_refused_since_it_is_not_there() -> None:
-    with pytest.raises(UsageError, match="LoRA is not there") as caught:
-        check_unfreeze("lora")
-    assert "--unfreeze 2" in str(caught.value.hint)
-    check_unfreeze("all")
 
 
 def test_the_course_of_a_training_is_logged_or_the_extra_is_named(

@@ -43,8 +43,8 @@ def finetune(
         str,
         typer.Option(
             "--unfreeze",
-            help="What of the network is trained: `auto`, `none`, `all`, the last N layers, or "
-            "all above a LAYER.",
+            help="What of the network is trained: `auto`, `none`, `all`, the last N layers, all "
+            "above a LAYER, or of transformers `lora` (`lora:RANK`).",
         ),
     ] = "auto",
     image_column: options.ImageColumn = None,
