@@ -93,10 +93,12 @@ def check(base: ModelFolder, unfreeze: str) -> None:
     Raises:
         UsageError: it has no attention, and adapters were asked for.
     """
+    if not rank_of(unfreeze):
+        return
     model = graph.load(base.onnx)
     outputs = {output.name for output in model.graph.output}
     inner = {node.op_type for node in model.graph.node if outputs.isdisjoint(node.output)}
-    if rank_of(unfreeze) and inner.isdisjoint(_ATTENTION):
+    if inner.isdisjoint(_ATTENTION):
         raise adapters.no_transformer()
 
 
