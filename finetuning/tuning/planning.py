@@ -69,18 +69,16 @@ def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
             )
         yield unfreeze
     else:
-        shares = _shares(task.backbone, below)
-        for wanted in _SHARES:
-            deep = [name for name in below if 1 - shares[name] >= wanted]
-            if deep:
-                yield deep[-1]
+        shares, whole = _shares(task)
+        deep = [[name for name in below if 1 - shares[name] / whole >= s] for s in _SHARES]
+        yield from dict.fromkeys(names[-1] for names in deep if names)
         yield ""
 
 
-def _shares(backbone: TorchBackbone, names: Sequence[str]) -> dict[str, float]:
-    """The fraction of the network's products that is computed when a layer is."""
-    found = shares_of(backbone.layers(), backbone.record.gmacs or 0.0)
-    return {name: found[name] for name in names}
+def _shares(task: Task) -> tuple[dict[str, float], float]:
+    """The fraction of the network's products that is computed when a layer is; and the head."""
+    found = shares_of(task.backbone.layers(), task.backbone.record.gmacs or 0.0)
+    return found, found.get(task.layer) or 1.0
 
 
 @dataclass(frozen=True)
@@ -99,10 +97,9 @@ def plan_for(
     batch = max(16 if pictures < 500 else 32, 2 * task.ranks.world)  # a pair for each process
     epochs = min(40, max(4, round(_SEEN / pictures)))
     steps = max(1, math.ceil(epochs * pictures / batch))
-    forward_s = _forward_seconds(task)
-    share = 1.0
-    if boundary:
-        share = 1 - _shares(task.backbone, [boundary])[boundary]
+    shares, whole = _shares(task)
+    forward_s = _forward_seconds(task) * whole
+    share = 1 - shares[boundary] / whole if boundary else 1.0
     views = min(1 if isinstance(task.examples, Texts) else _VIEWS, epochs) if boundary else 0
     while views > 1 and _bytes(task, boundary) * views * len(task.examples) > _MOST_BYTES:
         views -= 1
