@@ -9,7 +9,27 @@ from pathlib import Path
 from typing import Any
 
 # Why some do not, and where it is discussed.
-REASONS: dict[str, str] = {}
+REASONS = {
+    "timm/gemma4_vit": (
+        "torch's exporter writes a `Clip` with a bound that no node makes, as of another network "
+        "in pytorch/pytorch#150891 (open)"
+    ),
+    "timm/hardcorenas": (
+        "with random weights rounding grows to 1.6e-4, and twice the network's own is 9e-5"
+    ),
+    "timm/inception_v4": (
+        "all layers agree; with random weights the one pixel in a thousand that is resized "
+        "otherwise moves the logits by 7e-2 (5e-2 are allowed)"
+    ),
+    "timm/mobilenetv5": (
+        "its smallest member has 300 M parameters and sees 768 x 768 pixels: not done after 20 "
+        "minutes on two cores"
+    ),
+    "timm/selecsls": (
+        "all outputs agree, but of six photos one has two classes so near one another, with random "
+        "weights, that the resize decides which is first"
+    ),
+}
 
 _HEAD = """# Which architectures convert
 

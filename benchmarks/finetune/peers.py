@@ -59,8 +59,8 @@ def fastai(given: argparse.Namespace, *, find: bool = False) -> Ask:
     batch = 64 if len(files) >= 500 else 16
     loaders = block.dataloaders(given.data, bs=batch, num_workers=0, device=torch.device("cpu"))
     learner = vision_learner(loaders, given.arch, pretrained_cfg_overlay=overlay(given))
-    rates = {"base_lr": learner.lr_find(suggest_funcs=valley).valley} if find else {}
     with learner.no_bar(), learner.no_logging():
+        rates = {"base_lr": learner.lr_find(suggest_funcs=valley).valley} if find else {}
         learner.fine_tune(EPOCHS, **rates)
 
     def ask() -> list[str]:
@@ -267,6 +267,7 @@ def main() -> None:
         truth = [file.parent.name for file in pictures(given.data / "test")]
     right = [one == other for one, other in zip(said, truth, strict=True)]
     accuracy = sum(right) / len(right)
+    print()  # some leave a bar of progress on the line
     print(json.dumps({"accuracy": accuracy, "seconds": took, "cpu_s": work}))
 
 
