@@ -14,15 +14,11 @@ import torch
 from torch import fx
 
 from catalog.errors import UsageError
-from finetuning.tuning.division import OWN
+from finetuning.tuning.division import ATTENTION, OWN
 
 _SCALE = 2.0
 _NAME = "lora"  # of the adapters in the graph's module
 _LINEAR = torch.ops.aten.linear.default
-_ATTENTION = {
-    torch.ops.aten.scaled_dot_product_attention.default,
-    torch.ops.aten.softmax.int,
-}
 
 
 class Adapter(torch.nn.Module):
@@ -51,7 +47,7 @@ def add(upper: fx.GraphModule, rank: int, seed: int) -> None:
         UsageError: the network has no attention, or no linear layer.
     """
     layers = list(_layers(upper))
-    if not layers or not any(node.target in _ATTENTION for node in upper.graph.nodes):
+    if not layers or not any(node.target in ATTENTION for node in upper.graph.nodes):
         raise no_transformer()
     random = torch.Generator().manual_seed(seed)
     upper.requires_grad_(False)

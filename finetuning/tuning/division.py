@@ -21,6 +21,10 @@ from converters.backbone import Network
 from converters.layers import names_of
 
 OWN = "model."  # how parameters begin that lie in the file of the framework's own module
+ATTENTION = {  # operators
+    torch.ops.aten.scaled_dot_product_attention.default,
+    torch.ops.aten.softmax.int,
+}
 _TOLERANCE = 1e-4  # of the range: the same operators in the same order, but for fused kernels
 
 
@@ -86,6 +90,11 @@ class Traced:
         self._nodes = list(self._graph.nodes)
         self._inputs = [node for node in self._nodes if node.op == "placeholder"]
         self._ends = self._layer_ends(names_of(network, self._example))
+
+    @property
+    def attends(self) -> bool:
+        """Whether it is a transformer, or something like it."""
+        return any(node.target in ATTENTION for node in self._nodes)
 
     def boundaries(self, layer: str) -> tuple[str, ...]:
         """The layers below ``layer`` at which the network can be divided, from its input on.

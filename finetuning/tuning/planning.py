@@ -31,6 +31,7 @@ _VIEWS = 5  # of each picture, the picture itself among them
 _SEEN = 6000  # pictures that are seen in training, where there are few
 _MOST_BYTES = 2 << 30  # of what the lower part says
 _STEP = 5  # forward passes that a step takes as long as: backward on a CPU is slow
+_RATE, _ATTENDING = 5e-4, 1e-4  # of convolutions, and of attention, which the former ruins
 _ADAPTER_RATE = 2e-3  # of low-rank adapters, at every depth
 PROBED = 8  # pictures that tell how fast the network is
 
@@ -51,6 +52,7 @@ class Task:
     fit: Fit  # a head for features and their truth, which says it in the units of the lesson
     device: torch.device
     ranks: Ranks = ALONE
+    attends: bool = False  # as a transformer does
     rank: int = 0  # of low-rank adapters that learn in the place of weights; 0: weights learn
 
 
@@ -113,7 +115,7 @@ def plan_for(
             return None
         taken_s *= max(fitting, 1) / steps
         steps = max(fitting, 1)
-    recipe = Recipe(steps=steps, batch=batch)
+    recipe = Recipe(steps=steps, batch=batch, rate=_ATTENDING if task.attends else _RATE)
     if task.rank:
         recipe = replace(recipe, rate=_ADAPTER_RATE, lowest=1.0, weight_decay=0.0)
     return Plan(recipe, views, taken_s)

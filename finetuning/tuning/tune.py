@@ -87,6 +87,7 @@ def tune(
     progress("tracing the network")
     front = task.backbone.front
     traced = Traced(task.backbone.module, front.example(), front.dynamic)
+    task = replace(task, attends=traced.attends)
     original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
     judge = _Judge.of(task, seed)
     if judge is None:

@@ -51,6 +51,7 @@ def test_the_two_parts_compute_what_the_network_does(traced):
     net, operators = traced
     batch = torch.randn(3, 3, *SIZE)
     expected = net(batch)[1]
+    assert operators.attends == isinstance(net.model, timm.models.VisionTransformer)
     boundaries = operators.boundaries("embedding")
     assert len(boundaries) >= 3
     for boundary in ("", *boundaries):
@@ -259,6 +260,7 @@ def test_a_network_of_texts_is_divided_whatever_their_number_and_length(name, tm
     operators = Traced(backbone.module, front.example(), front.dynamic)
     boundaries = operators.boundaries("embedding")
     assert boundaries
+    assert operators.attends
     texts = ["rain", "the soup was cold and nobody seemed to care", "snow and wind"]
     expected = backbone.module(*front.tensors(front.given(texts)))[0]
     for boundary in ("", *boundaries):
