@@ -75,13 +75,15 @@ def convert(
         source = {name: sha256_of(path) for name, path in files.items()}
         export.set_metadata(model, backbone, labels, layers, source, version("tlhub"))
         export.save(model, folder / ONNX)
+        exporter = export.exporter_of(model)
+        del model  # as large as the weights, which are copied next
+        progress("writing the weights as safetensors")
+        backbone.write_weights(folder / WEIGHTS)
 
         batches = ", ".join(map(str, BATCH_SIZES))
         progress(f"checking it against {backbone.reference} on batches of {batches}")
         figures = parity.check(folder / ONNX, backbone, folder)
 
-        progress("writing the weights as safetensors")
-        backbone.write_weights(folder / WEIGHTS)
         if labels:
             (folder / LABELS).write_text(
                 "".join(f"{label}\n" for label in labels), encoding="utf-8"
@@ -104,7 +106,7 @@ def convert(
             evidence=backbone.evidence,
             origin=backbone.origin,
             preprocess=backbone.front.description(),
-            exporter=export.exporter_of(model),
+            exporter=exporter,
         )
 
     return ModelFolder.create(out, fill, replace=replace)
