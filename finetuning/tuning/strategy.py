@@ -41,7 +41,7 @@ from finetuning.tuning.views import Examples, Photos
 METHOD = "trained with the network"
 _ATTENTION = {"Softmax", "Attention"}  # operators of ONNX
 
-_LEAST_S, _EXAMPLE_S = 60.0, 0.15  # of time, where no budget is given: in all, and an example
+_LEAST_S, _EXAMPLE_S = 30.0, 0.08  # of time, where no budget is given: in all, and an example
 
 
 def improve(
