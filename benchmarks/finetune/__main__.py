@@ -201,8 +201,9 @@ def print_table(items: list[dict[str, Any]]) -> None:
             ]
             better = ""
             if apart and how != "auto":
-                error = statistics.stdev(apart) / len(apart) ** 0.5 if len(apart) > 1 else 0.0
-                better = f"{statistics.mean(apart):+.1f} +- {error:.1f}"
+                better = f"{statistics.mean(apart):+.1f}"
+                if len(apart) > 1:
+                    better += f" +- {statistics.stdev(apart) / len(apart) ** 0.5:.1f}"
             wall = statistics.mean(found[point]["seconds"] for point in of)
             work = statistics.mean(found[point]["cpu_s"] for point in of)
             check = statistics.mean(found[point].get("reading_s", 0.0) for point in of)
