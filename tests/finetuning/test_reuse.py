@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from converters.folder import MANIFEST, ModelFolder
 from finetuning import cut, lineage
 from finetuning.finetune import finetune
 from finetuning.tuning import planning
+from finetuning.tuning.training import Recipe
 from hub_client.store import Store
 from tests.finetuning.test_finetune import metrics_of
 from tlhub import proving
@@ -41,7 +41,11 @@ def through(base: ModelFolder, data: Path, out: Path, **changes: Any) -> ModelFo
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Have a training learn nothing: what it ends with is what it started from."""
-    nothing = partial(planning.Recipe, rate=0.0, head_rate=0.0, weight_decay=0.0)
+
+    def nothing(*, steps: int, batch: int, rate: float) -> Recipe:
+        assert rate > 0
+        return Recipe(steps=steps, batch=batch, rate=0.0, head_rate=0.0, weight_decay=0.0)
+
     return lambda: monkeypatch.setattr(planning, "Recipe", nothing)
 
 
