@@ -52,7 +52,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def check(run: ModelFolder, base: ModelFolder) -> None:
     """Graph and weights are of each other, and the manifest says what they are from."""
     assert metrics_of(run)["onnx_agreement"] == 1
-    assert proving.measure(run.path, Store(run.path / "nowhere")).max_rel_diff <= 1e-5
+    parity = proving.measure(run.path, Store(run.path / "nowhere"))
+    assert parity.max_rel_diff <= parity.tolerance <= 1e-4
     said = run.manifest.run["base"]
     assert said["uid"] == base.manifest.uid == run.manifest.record.base_model
     assert said["files"] == {
@@ -133,8 +134,9 @@ def test_several_stages_side_by_side_are_trained_through_the_last(
 
 
 def test_a_text_encoder_is_trained_on_one_set_and_then_on_another(
-    tmp_path: Path, still: Callable[[], None]
+    tmp_path: Path, still: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(planning, "_ATTENDING", 2e-3)  # it is so small that it learns too little
     model = network("bert")
     base = convert(record_of(model), save(model, tmp_path / "source"), tmp_path / "model")
     words = {"weather": ["rain", "snow", "wind"], "food": ["soup", "restaurant", "cold soup"]}
@@ -145,8 +147,8 @@ def test_a_text_encoder_is_trained_on_one_set_and_then_on_another(
         rows.append(f"The {' and '.join(random.choice(words[label], 4))} {n},{label}")
     data = tmp_path / "texts.csv"
     data.write_text("\n".join(rows), encoding="utf-8")
-    first = through(base, data, tmp_path / "first")
-    second = through(first, data, tmp_path / "second")
+    first = through(base, data, tmp_path / "first", seconds=60.0)
+    second = through(first, data, tmp_path / "second", seconds=60.0)
     check(first, base)
     check(second, first)
     still()
