@@ -30,15 +30,6 @@ def seconds_of(budget: str) -> float | None:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def check_unfreeze(unfreeze: str) -> None:
-    """See that it is a way of training that there is.
-
-    Raises:
-        UsageError: the rank of adapters is none.
-    """
-    rank_of(unfreeze)
-
-
 def rank_of(unfreeze: str) -> int:
     """The rank of the adapters that ``lora`` or ``lora:16`` asks for; 0 for anything else.
 

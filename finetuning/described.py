@@ -94,8 +94,12 @@ def manifest(
     metrics: Metrics,
     parity: Parity,
     layers: tuple[Layer, ...],
+    made_of: Mapping[str, Any],
 ) -> Manifest:
-    """All that a run keeps about itself, and the digests of its files later."""
+    """All that a run keeps about itself, and the digests of its files later.
+
+    ``made_of`` is what `finetuning.lineage.described` says.
+    """
     measured = tuple(
         Evaluation(
             task_type=record.task or metrics.kind,
@@ -136,6 +140,7 @@ def manifest(
             "tuning": metrics.tuning.said,
             **metrics.summary(),
         },
+        **made_of,
     }
     runtime = packages_distributions()["onnxruntime"][0]
     tools = ("tlhub", "onnx", runtime, "scikit-learn", "numpy", "pillow", "torch")

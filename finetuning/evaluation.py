@@ -154,8 +154,8 @@ def answers(
 ) -> NDArray[np.float64]:
     """What the file gives of each example, from the example's own file on, float64 (N, K)."""
     model: OnnxModel[Any, Any] = OnnxModel.open(file, device=device)
-    lengths = [len(item.text) if isinstance(item.content, str) else 0 for item in examples]
-    order = np.argsort(lengths, kind="stable")  # what is shorter than the rest would be padded
+    # What is shorter than the rest of its batch would be padded.
+    order = np.argsort([example.length for example in examples], kind="stable")
     rows = []
     for start in range(0, len(examples), _PREDICT):
         part = [examples[n] for n in order[start : start + _PREDICT]]

@@ -252,11 +252,9 @@ def _parts(examples: Sequence[Example], size: int) -> list[Sequence[Example]]:
 
     The first texts tell how long all take, so that parts are in no order.
     """
-    texts = bool(examples) and isinstance(examples[0].content, str)
-    if texts:
-        examples = sorted(examples, key=lambda example: len(example.text))
-    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-    return sorted(parts, key=lambda part: part[0].sha256) if texts else parts
+    ordered = sorted(examples, key=lambda example: example.length)
+    parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return sorted(parts, key=lambda part: part[0].sha256 if part[0].length else "")
 
 
 class _Store:

@@ -216,9 +216,6 @@ def finetune(
             previous=runs.previous(out, places(dataset, sides), metrics.score, worst),
         )
         write_split(folder / SPLIT, dataset, sides)
-        manifest = described.manifest(
-            request, record, dataset, metrics, parity, described.layers(model, tuned)
-        )
         made_of = lineage.described(
             model,
             uid,
@@ -226,7 +223,9 @@ def finetune(
             found.framing.preprocess,
             trained=found.backbone is not None,
         )
-        manifest = msgspec.structs.replace(manifest, run={**(manifest.run or {}), **made_of})
+        manifest = described.manifest(
+            request, record, dataset, metrics, parity, described.layers(model, tuned), made_of
+        )
         progress("writing the report")
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(metrics)) + b"\n")
         report.write(folder / "report.html", out, manifest, metrics, dataset)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -71,3 +72,15 @@ def record_of(model: torch.nn.Module, labels: Sequence[str] = ()) -> ModelRecord
         labels=tuple(labels),
         num_classes=len(labels) or None,
     )
+
+
+def weather_and_food(file: Path, count: int) -> Path:
+    """Texts of two classes in a table, half of each."""
+    words = {"weather": ["rain", "snow", "wind"], "food": ["soup", "restaurant", "cold soup"]}
+    random = np.random.default_rng(0)
+    rows = ["text,label"]
+    for n in range(count):
+        label = ["weather", "food"][n % 2]
+        rows.append(f"The {' and '.join(random.choice(words[label], 4))} {n},{label}")
+    file.write_text("\n".join(rows), encoding="utf-8")
+    return file

@@ -304,13 +304,13 @@ def finetune(
         HelpedError: this process is not the first of several, and has done its share.
     """
     from finetuning import ranks
-    from finetuning.budget import check_unfreeze, seconds_of
+    from finetuning.budget import rank_of, seconds_of
     from finetuning.data.reading import check_place
     from finetuning.finetune import finetune as run
 
     settings = settings or Settings.load()
     check_place(Path(data))  # before minutes of work on the model
-    check_unfreeze(unfreeze)
+    rank_of(unfreeze)  # fails early
     _use(settings.features, settings)
     folder = converted(str(model), settings, progress, input_size)
     with ranks.joined(devices, nodes, cuda=_on_cuda(device)) as these:

@@ -19,7 +19,7 @@ from converters.backbone import ImageClassifier
 from converters.convert import convert
 from converters.folder import ModelFolder
 from converters.registry import load_backbone
-from finetuning.budget import check_unfreeze, rank_of
+from finetuning.budget import rank_of
 from finetuning.finetune import finetune
 from finetuning.tuning import adapters, training
 from finetuning.tuning.division import Division, Traced
@@ -172,14 +172,7 @@ def test_a_run_by_adapters_is_a_run_like_any_other(tmp_path: Path) -> None:
     model = tiny_texts.network("bert")
     source = tiny_texts.save(model, tmp_path / "source")
     base = convert(tiny_texts.record_of(model), source, tmp_path / "model")
-    words = {"weather": ["rain", "snow", "wind"], "food": ["soup", "restaurant", "cold soup"]}
-    random = np.random.default_rng(0)
-    rows = ["text,label"]
-    for n in range(48):
-        label = ["weather", "food"][n % 2]
-        rows.append(f"The {' and '.join(random.choice(words[label], 4))} {n},{label}")
-    data = tmp_path / "texts.csv"
-    data.write_text("\n".join(rows), encoding="utf-8")
+    data = tiny_texts.weather_and_food(tmp_path / "texts.csv", 48)
 
     def run(name: str, start: ModelFolder, unfreeze: str) -> ModelFolder:
         return finetune(start, data, tmp_path / name, cache=tmp_path / "cache", device="cpu",
@@ -227,4 +220,4 @@ def test_a_rank_is_what_people_write() -> None:
     ]
     for wrong in ("lora:", "lora:0", "lora:many", "lora:-4", "lora:9999"):
         with pytest.raises(UsageError, match="make no sense"):
-            check_unfreeze(wrong)
+            rank_of(wrong)

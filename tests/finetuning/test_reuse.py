@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 from safetensors.numpy import load_file
-from tiny_texts import network, record_of, save
+from tiny_texts import network, record_of, save, weather_and_food
 from transformers import AutoModel
 
 from catalog.errors import ConversionError
@@ -139,14 +139,7 @@ def test_a_text_encoder_is_trained_on_one_set_and_then_on_another(
     monkeypatch.setattr(planning, "_ATTENDING", 2e-3)  # it is so small that it learns too little
     model = network("bert")
     base = convert(record_of(model), save(model, tmp_path / "source"), tmp_path / "model")
-    words = {"weather": ["rain", "snow", "wind"], "food": ["soup", "restaurant", "cold soup"]}
-    random = np.random.default_rng(0)
-    rows = ["text,label"]
-    for n in range(40):
-        label = ["weather", "food"][n % 2]
-        rows.append(f"The {' and '.join(random.choice(words[label], 4))} {n},{label}")
-    data = tmp_path / "texts.csv"
-    data.write_text("\n".join(rows), encoding="utf-8")
+    data = weather_and_food(tmp_path / "texts.csv", 40)
     first = through(base, data, tmp_path / "first", seconds=60.0)
     second = through(first, data, tmp_path / "second", seconds=60.0)
     check(first, base)
