@@ -171,7 +171,7 @@ class Backbone(Protocol):
         """
 
     def graph(self) -> onnx.ModelProto:
-        """The graph, valid and with its interface, but for the metadata.
+        """The graph with its interface, but for the metadata; unchecked.
 
         Raises:
             ConversionError: it cannot be made.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
+
+import torch
 
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
 from converters import evidence, mapping, weights
 from converters.backbone import ImageClassifier, ImageEncoder, TorchBackbone
 from converters.image_front import ImageFront
+from converters.weights import StateDict
 
 
 class Architectures(Protocol):
@@ -42,9 +46,9 @@ def load(
     front = ImageFront.of(record)
     named = mapping.by_name(state, module.model)
     if named is not None:
-        module.model.load_state_dict(named)
+        _fill(module.model, named)
         return TorchBackbone(module, record, front)
-    module.model.load_state_dict(mapping.by_order(state, module.model))
+    _fill(module.model, mapping.by_order(state, module.model))
     if not isinstance(module, ImageClassifier):
         raise ConversionError(
             f"the tensors have other names than {name}'s, and without a classifier nothing shows "
@@ -63,6 +67,13 @@ def fresh(architectures: Architectures, record: ModelRecord) -> TorchBackbone:
     """
     module = architectures.create(record, _architecture(record))
     return TorchBackbone(module, record, ImageFront.of(record))
+
+
+def _fill(model: torch.nn.Module, state: StateDict) -> None:
+    """Load the tensors as those of the architecture of now: MNASNet asks, files do not say."""
+    named = OrderedDict(state)
+    named._metadata = {"": {"version": model._version}}  # type: ignore[attr-defined]
+    model.load_state_dict(named)
 
 
 def _architecture(record: ModelRecord) -> str:

@@ -77,6 +77,7 @@ def convert(
         export.save(model, folder / ONNX)
         exporter = export.exporter_of(model)
         del model  # as large as the weights, which are copied next
+        export.check(folder / ONNX)
         progress("writing the weights as safetensors")
         backbone.write_weights(folder / WEIGHTS)
 

@@ -51,10 +51,6 @@ def export(backbone: TorchBackbone) -> onnx.ModelProto:
     activation = backbone.module.activation
     if LOGITS in backbone.module.outputs and activation in _ACTIVATIONS:
         _append_probabilities(model.graph, activation)
-    try:
-        onnx.checker.check_model(model, full_check=model.ByteSize() < MAX_INLINE_BYTES)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"the exported graph is not valid ONNX: {error}") from error
     return model
 
 
@@ -97,6 +93,18 @@ def save(model: onnx.ModelProto, file: Path, *, max_inline_bytes: int = MAX_INLI
         all_tensors_to_one_file=True,
         location=f"{file.name}.data",
     )
+
+
+def check(file: Path) -> None:
+    """Have ONNX's own checker read the file: a graph in memory it would hold three times over.
+
+    Raises:
+        ConversionError: it is not valid ONNX.
+    """
+    try:
+        onnx.checker.check_model(file, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(f"the graph is not valid ONNX: {error}") from error
 
 
 def exporter_of(model: onnx.ModelProto) -> str | None:

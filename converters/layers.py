@@ -74,9 +74,8 @@ def layers_of(network: Network, tensors: Sequence[torch.Tensor]) -> tuple[Layer,
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    one = [tensor[:1] for tensor in tensors]
     with FlopCounterMode(display=False) as counter:
-        found = _called(network, one)
+        found = _called(network, tensors)
     flops = counter.get_flop_counts()
     root = type(network).__name__
     layers = []
@@ -95,10 +94,13 @@ def layers_of(network: Network, tensors: Sequence[torch.Tensor]) -> tuple[Layer,
 
 
 def _called(network: Network, tensors: Sequence[torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
-    """The layers with their tensors. Of several that have the same tensor, the last."""
+    """The layers with their tensors, of the first of a batch.
+
+    Of several that have the same tensor, the last.
+    """
     every = [name for name, _ in network.model.named_modules() if name]
     with torch.no_grad(), _seen(network, every) as seen:
-        outputs = network(*tensors)
+        outputs = network(*(tensor[:1] for tensor in tensors))
     calls = Counter({name: len(results) for name, results in seen.items()})
     names = _distinct(_within("", network.model, seen, calls, leaves=False), seen, outputs)
     if len(names) < _FEWEST:

@@ -153,7 +153,14 @@ def write(state: Mapping[str, torch.Tensor], file: Path) -> None:
 
 def packed(state: Mapping[str, torch.Tensor]) -> bytes:
     """The bytes that `write` writes."""
-    return save({name: state[name].clone().contiguous() for name in sorted(state)})
+    own: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return save(own)
 
 
 def _corrupted(file: Path, error: Exception | str) -> IntegrityError:

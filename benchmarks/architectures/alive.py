@@ -11,20 +11,23 @@ import torch
 from catalog.record import ModelRecord
 from converters.backbone import TorchBackbone
 from converters.evidence import sample_photos
-from converters.preprocess import pixel_values, recipe
+from converters.image_front import ImageFront
+from converters.interface import IMAGE
 
 
 def enliven(module: torch.nn.Module, record: ModelRecord, scale: float = 1.0) -> None:
-    """Draw norms, biases and layer scales; take batch statistics from photos.
+    """Draw norms, biases and layer scales; take batch statistics from photos and noise.
 
-    They are ``scale`` times what is drawn: where attention is given too much, rounding decides
-    what it chooses.
+    Both are what it is checked on: what a norm has not seen grows from layer to layer. What is
+    drawn is ``scale`` times as large: where attention is given too much, rounding decides what it
+    chooses.
     """
     generator = torch.Generator().manual_seed(0)
-    how, size = recipe(record)
+    front = ImageFront.of(record)
     photos = [
         photo[y:, x:] for photo in sample_photos().values() for y in (0, 200) for x in (0, 300)
     ]
+    photos += [*front.exact(photos)["noise-2"][IMAGE]]
     with torch.no_grad():
         for name, tensor in module.named_parameters():
             if tensor.ndim <= 1:
@@ -39,7 +42,7 @@ def enliven(module: torch.nn.Module, record: ModelRecord, scale: float = 1.0) ->
             if isinstance(layer, torch.nn.Dropout):
                 layer.p = 0.0
         torch.manual_seed(0)
-        module.train()(torch.stack([pixel_values(photo, how, size) for photo in photos]))
+        module.train()(front.pixel_values(photos))
         module.eval()
 
 
