@@ -4,22 +4,101 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from catalog.errors import ConversionError
 from catalog.record import ModelRecord, encode
 from converters.interface import EMBEDDING
 from finetuning import heads
-from finetuning.features import Content, Extract, Extractor, Rows, key_of
+from finetuning.features import Content, Extract, Extractor, Features, Rows, extract, key_of
 from finetuning.objectives.objective import Objective, Truth
+from finetuning.probe import Part, Probe, Work
+
+if TYPE_CHECKING:
+    from converters.backbone import TorchBackbone
 
 PIXELS = "pixels"
 ENOUGH = 200  # examples to learn from and to test random weights on
 _SIDE = 32
+_TEXTS = 32  # at once
 _WORD = r"(?u)\b\w+\b"  # of one letter too
+
+
+def beside(
+    work: Work, plain: Features, found: Probe
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """What each says of the held-out examples, and why one is absent."""
+    train, test, objective = work.train, work.test, work.objective
+    y = work.truth(train)
+    said = {objective.constant: objective.always(y, len(test.examples))}
+    if work.dataset.modality == "text":
+        texts = [[item.text for item in part.examples] for part in (train, test)]
+        said["words"] = bag_of_words(texts[0], y, texts[1], objective, work.seed)
+    else:
+        said["pixels"] = closed_form(
+            plain.of("pixels", PIXELS, train.examples),
+            y,
+            plain.of("pixels", PIXELS, test.examples),
+            train.groups,
+            objective,
+            work.seed,
+        )
+    name, absent = "random_weights", {}
+    try:
+        said[name] = _random_weights(work, found)
+    except ConversionError as error:
+        absent = {name: error.message}
+    return said, absent
+
+
+def _random_weights(work: Work, found: Probe) -> NDArray[Any]:
+    """The same network with random weights, of as many examples as it takes to tell."""
+    order = np.random.default_rng(work.seed).permutation(len(work.train.examples))
+    train = Part(tuple(work.train.examples[n] for n in np.sort(order[:ENOUGH])))
+    test = Part(work.test.examples[:ENOUGH])
+    x, asked = _random_features(work, found, (train, test))
+    y, objective = work.truth(train), work.objective
+    few = objective.renumbered(y)
+    said = closed_form(x, few, asked, train.groups, objective, work.seed)
+    return objective.original(said, y)
+
+
+def _random_features(work: Work, found: Probe, parts: Sequence[Part]) -> list[Rows]:
+    if work.dataset.modality == "text":
+        from finetuning.tuning import scratch
+
+        backbone = scratch.fresh(work)
+        return [embeddings(backbone, [item.text for item in part.examples]) for part in parts]
+    base = msgspec.structs.replace(work.base.manifest.record, preprocess=found.framing.preprocess)
+    name = "random_weights"
+    features = extract(
+        [item for part in parts for item in part.examples],
+        {name: random_weights(base, work.seed)},
+        work.cache,
+        lambda _: None,
+    )
+    return [features.of(name, EMBEDDING, part.examples) for part in parts]
+
+
+def add_from_scratch(
+    work: Work,
+    found: Probe,
+    seconds: float | None,
+    beside: dict[str, NDArray[Any]],
+    absent: dict[str, str],
+) -> None:
+    """Add what the network says that was trained from nothing, or why there is none."""
+    from finetuning.tuning import scratch
+
+    try:
+        beside["from_scratch"] = scratch.answers(work, found, seconds)
+    except ConversionError as error:
+        absent["from_scratch"] = error.message
 
 
 def closed_form(
@@ -63,6 +142,17 @@ def random_weights(record: ModelRecord, seed: int) -> Extractor:
     versions = [version(name) for name in ("torch", "torchvision", "timm")]
     key = key_of("random", *versions, str(seed), encode(record).decode())
     return Extractor({EMBEDDING: key}, lambda: _random(record, seed))
+
+
+def embeddings(backbone: TorchBackbone, texts: Sequence[str]) -> Rows:
+    """What a network says of texts, float32 (N, D), by torch."""
+    from converters.text_front import TextFront
+
+    front = backbone.front
+    if not isinstance(front, TextFront):
+        raise TypeError("a network of pictures was given texts")
+    batches = (front.given(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS))
+    return np.concatenate([backbone.expected(batch)[EMBEDDING] for batch in batches])
 
 
 def _thumbnails(images: Sequence[Content], _: Sequence[str]) -> Mapping[str, Rows]:

@@ -37,6 +37,7 @@ BASELINES = {
     "pixels": "32 x 32 pixels, no network",
     "words": "bag of words, no network",
     "random_weights": "the same network, random weights",
+    "from_scratch": "the same network, trained from random weights",
 }
 
 _FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)

@@ -15,17 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as replaced
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from catalog.errors import ConversionError, UsageError
+from catalog.errors import UsageError
 from converters.convert import WEIGHTS
 from converters.folder import LABELS, ONNX, Manifest, ModelFolder
-from converters.interface import EMBEDDING, TOKENIZER
+from converters.interface import TOKENIZER
 from converters.session import Device
 from finetuning import (
     baselines,
@@ -48,7 +46,7 @@ from finetuning.evaluation import HeldOut, SplitFiles
 from finetuning.features import Features, extract, key_of
 from finetuning.interrupted import is_finished
 from finetuning.nearest import of_worst
-from finetuning.probe import Part, Probe, Work
+from finetuning.probe import Probe, Work
 from finetuning.ranks import ALONE, Ranks
 from finetuning.results.kinds import facts_of, metrics_of, objective_of
 from finetuning.runs import METRICS
@@ -70,6 +68,7 @@ def finetune(
     balanced: bool = False,
     unfreeze: str = "auto",
     seconds: float | None = 0.0,
+    from_scratch: bool = False,
     cache: Path,
     device: Device = "auto",
     replace: bool = False,
@@ -89,9 +88,10 @@ def finetune(
     ``balanced`` makes rare classes count as much as others.
 
     ``unfreeze`` says how much of the network may be trained (`finetuning.tuning.tune.tune`), and
-    ``seconds`` for how long: 0 fits a head alone, None takes what the data are worth. ``resume``
-    goes on with a training that was interrupted. The first of ``ranks`` makes the run, and the
-    others help. ``tensorboard`` is where the course of a training is logged.
+    ``seconds`` for how long: 0 fits a head alone, None takes what the data are worth.
+    ``from_scratch`` trains the network from random weights as well, for comparison. ``resume`` goes
+    on with a training that was interrupted. The first of ``ranks`` makes the run, and the others
+    help. ``tensorboard`` is where the course of a training is logged.
 
     Raises:
         HelpedError: this process is none but a helper, and has done its share.
@@ -103,7 +103,8 @@ def finetune(
     """
     _check_place(model, data, out)
     engine = Engine(ranks, Journal.beside(out, ranks), tensorboard, shlex.join(command))
-    asked = (data.resolve(), options, seed, test_fraction, cut, balanced, unfreeze, seconds)
+    asked: tuple[object, ...] = (data.resolve(), options, seed, test_fraction, cut, balanced)
+    asked += (unfreeze, seconds, from_scratch)
     request = key_of("request", model.manifest.files[ONNX].sha256, *map(repr, asked))
     if is_finished(out, request, engine.journal, resume=resume, replace=replace):
         progress(f"{out} is finished already")
@@ -147,7 +148,10 @@ def finetune(
                 found.see(work, test.examples)
         record = described.record_of(model, uid, dataset, objective, found)
         with clock("baselines", "baselines: what is had without transfer"):
-            beside, absent = _baselines(work, plain, found)
+            beside, absent = baselines.beside(work, plain, found)
+        if from_scratch:
+            with clock("from scratch", "the same network from random weights"):
+                baselines.add_from_scratch(work, found, seconds, beside, absent)
         with clock("learning curve", "learning curve"):
             curve, more = evaluation.learning_curve(
                 (frozen.rows(train.examples), learned),
@@ -281,55 +285,6 @@ def _plain_features(dataset: Dataset, cache: Path, progress: Progress, ranks: Ra
     if dataset.modality == "text":
         return Features({})
     return extract(dataset.examples, {"pixels": baselines.pixels()}, cache, progress, ranks)
-
-
-def _baselines(
-    work: Work, plain: Features, found: Probe
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """What each says of the held-out examples, and why one is absent."""
-    train, test, objective = work.train, work.test, work.objective
-    y = work.truth(train)
-    said = {objective.constant: objective.always(y, len(test.examples))}
-    if work.dataset.modality == "text":
-        texts = [[item.text for item in part.examples] for part in (train, test)]
-        said["words"] = baselines.bag_of_words(texts[0], y, texts[1], objective, work.seed)
-    else:
-        said["pixels"] = baselines.closed_form(
-            plain.of("pixels", baselines.PIXELS, train.examples),
-            y,
-            plain.of("pixels", baselines.PIXELS, test.examples),
-            train.groups,
-            objective,
-            work.seed,
-        )
-    name, absent = "random_weights", {}
-    try:
-        said[name] = _random_weights(work, found)
-    except ConversionError as error:
-        absent = {name: error.message}
-    return said, absent
-
-
-def _random_weights(work: Work, found: Probe) -> NDArray[Any]:
-    """The same network with random weights, of as many examples as it takes to tell."""
-    if work.dataset.modality == "text":
-        raise ConversionError("a text encoder with random weights is not measured")
-    base = msgspec.structs.replace(work.base.manifest.record, preprocess=found.framing.preprocess)
-    order = np.random.default_rng(work.seed).permutation(len(work.train.examples))
-    train = Part(tuple(work.train.examples[n] for n in np.sort(order[: baselines.ENOUGH])))
-    test = Part(work.test.examples[: baselines.ENOUGH])
-    name = "random_weights"
-    features = extract(
-        [*train.examples, *test.examples],
-        {name: baselines.random_weights(base, work.seed)},
-        work.cache,
-        lambda _: None,
-    )
-    x, asked = (features.of(name, EMBEDDING, part.examples) for part in (train, test))
-    y, objective = work.truth(train), work.objective
-    few = objective.renumbered(y)
-    said = baselines.closed_form(x, few, asked, train.groups, objective, work.seed)
-    return objective.original(said, y)
 
 
 def _write_weights(model: ModelFolder, found: Probe, classes: Sequence[str], folder: Path) -> None:

@@ -277,6 +277,7 @@ def finetune(
     balanced: bool = False,
     unfreeze: str = "auto",
     budget: str = "auto",
+    from_scratch: bool = False,
     input_size: int | None = None,
     device: Device = "auto",
     force: bool = False,
@@ -293,7 +294,8 @@ def finetune(
     ``data`` has one folder a class, or is a table or an archive, as ``options`` say;
     ``test_fraction`` of it is held out unless it has its own `test` folder, and ``balanced`` lets
     rare classes count as much as others. ``input_size`` is as for `convert`, of a ``model`` that
-    is not converted yet. Metrics are in the manifest's ``run`` and in `metrics.json`. ``resume``
+    is not converted yet. ``from_scratch`` trains the network from random weights too, to compare.
+    Metrics are in the manifest's ``run`` and in `metrics.json`. ``resume``
     goes on with a run that was interrupted. Started by torchrun, in ``devices`` processes on each
     of ``nodes``, they share the work: the first makes the run.
 
@@ -324,6 +326,7 @@ def finetune(
             balanced=balanced,
             unfreeze=unfreeze,
             seconds=seconds_of(budget),
+            from_scratch=from_scratch,
             cache=settings.features,
             device=device,
             replace=force,

@@ -61,18 +61,10 @@ def enliven_spatial(backbone: TorchBackbone) -> None:
                 tensor.copy_(fresh * 0.4 + (0.8 if name.endswith("weight") else -0.2))
             elif "cls_" in name:
                 tensor.mul_(10)
-        hooks = [
-            layer.register_forward_pre_hook(_take_statistics)
-            for layer in module.modules()
-            if isinstance(layer, torch.nn.BatchNorm2d)
-        ]
-        backbone.module(*front.example())
-        for hook in hooks:
-            hook.remove()
-
-
-def _take_statistics(layer: torch.nn.BatchNorm2d, arguments: tuple[torch.Tensor, ...]) -> None:
-    """Those of what the layer is given; of a single pixel there is no variance."""
-    layer.get_buffer("running_mean").copy_(arguments[0].mean((0, 2, 3)))
-    if arguments[0][:, 0].numel() > 1:
-        layer.get_buffer("running_var").copy_(arguments[0].var((0, 2, 3)) + 1e-3)
+        norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+        for layer in norms:
+            layer.train()
+            layer.momentum = None  # the mean of all that it sees
+        for given in front.exact(front.samples()).values():
+            backbone.module(*front.tensors(given))
+        module.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,20 @@ Log = Callable[[str, float, int], None]  # name, value, step
 
 def unlogged(_name: str, _value: float, _step: int) -> None:
     """Keep nothing."""
+
+
+def told(progress: Callable[[str], None], log: Log, name: str) -> Callable[[int, int, float], None]:
+    """What takes each step, of how many, and its loss: says one now and then, and logs them all."""
+    last = time.monotonic()
+
+    def say(step: int, of: int, loss: float) -> None:
+        nonlocal last
+        log(f"{name}/loss", loss, step)
+        if time.monotonic() - last > 2 or step == of:
+            last = time.monotonic()
+            progress(f"step {step} of {of}, loss {loss:.3f}")
+
+    return say
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from catalog.errors import UsageError
-from converters.backbone import TorchBackbone
+from converters.backbone import Network, TorchBackbone
 from finetuning.heads import LinearHead
 from finetuning.objectives.lesson import Lesson
 from finetuning.objectives.objective import Truth
@@ -100,7 +100,7 @@ def plan_for(
     epochs = min(40, max(4, round(_SEEN / pictures)))
     steps = max(1, math.ceil(epochs * pictures / batch))
     shares, whole = _shares(task)
-    forward_s = _forward_seconds(task) * whole
+    forward_s = _forward_seconds(task.backbone.module, task.examples, task.device) * whole
     share = 1 - shares[boundary] / whole if boundary else 1.0
     views = min(1 if isinstance(task.examples, Texts) else _VIEWS, epochs) if boundary else 0
     while views > 1 and _bytes(task, boundary) * views * len(task.examples) > _MOST_BYTES:
@@ -121,11 +121,16 @@ def plan_for(
     return Plan(recipe, views, taken_s)
 
 
-def _forward_seconds(task: Task) -> float:
+def step_seconds(network: Network, examples: Examples, device: torch.device) -> float:
+    """What an example takes in a step that trains all of the network."""
+    return _STEP * _forward_seconds(network, examples, device)
+
+
+def _forward_seconds(network: Network, examples: Examples, device: torch.device) -> float:
     """What one example takes in the network."""
-    some = range(min(PROBED, len(task.examples)))
-    batch = [fast(tensor.to(task.device)) for tensor in task.examples.batch(some, 0)]
-    network = task.backbone.module.to(task.device)
+    some = range(min(PROBED, len(examples)))
+    batch = [fast(tensor.to(device)) for tensor in examples.batch(some, 0)]
+    network = network.to(device)
     with torch.inference_mode():
         network(*batch)
         began = time.perf_counter()

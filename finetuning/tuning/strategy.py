@@ -27,7 +27,7 @@ from finetuning.features import Features, key_of
 from finetuning.framing import tuned_framing
 from finetuning.heads import LinearHead
 from finetuning.objectives.objective import Truth
-from finetuning.probe import Probe, Work
+from finetuning.probe import Part, Probe, Work
 from finetuning.stages import Stage
 from finetuning.tuning import adapters
 from finetuning.tuning.evidence import Evidence, untried
@@ -93,13 +93,16 @@ def check(base: ModelFolder, unfreeze: str) -> None:
     Raises:
         UsageError: it has no attention, and adapters were asked for.
     """
-    if not rank_of(unfreeze):
-        return
+    if rank_of(unfreeze) and not attends(base):
+        raise adapters.no_transformer()
+
+
+def attends(base: ModelFolder) -> bool:
+    """Whether a network has attention within."""
     model = graph.load(base.onnx)
     outputs = {output.name for output in model.graph.output}
     inner = {node.op_type for node in model.graph.node if outputs.isdisjoint(node.output)}
-    if inner.isdisjoint(_ATTENTION):
-        raise adapters.no_transformer()
+    return not inner.isdisjoint(_ATTENTION)
 
 
 def _point(work: Work, probe: Probe) -> Stage:
@@ -122,7 +125,7 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         framework = backbone.record.framework or "ONNX"
         raise ConversionError(f"its weights are in {framework}, not in torch")
     stage, train = _point(work, probe), work.train
-    backbone, examples = _examples(work, probe, backbone)
+    backbone, examples = examples_of(work, probe, backbone, train)
     objective, truth = work.objective, work.truth(train)
     lesson = objective.lesson(truth)
     factors, shifts = lesson.units
@@ -147,27 +150,34 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         groups=tuple(train.groups),
         features=_features(work, probe),
         fit=fit,
-        device=torch.device("cuda" if _on_gpu(work) else "cpu"),
+        device=device_of(work),
         ranks=work.engine.ranks,
         rank=rank,
     )
 
 
-def _examples(work: Work, probe: Probe, backbone: TorchBackbone) -> tuple[TorchBackbone, Examples]:
-    """The training examples as tensors, and the backbone framed as the probe's is."""
-    train, preprocess = work.train.examples, probe.framing.preprocess
+def examples_of(
+    work: Work, probe: Probe, backbone: TorchBackbone, part: Part
+) -> tuple[TorchBackbone, Examples]:
+    """The backbone framed as the probe's is, and the examples of a part as its tensors.
+
+    Raises:
+        ConversionError: it is not known how its pictures are prepared.
+    """
+    preprocess = probe.framing.preprocess
     if isinstance(backbone.front, TextFront):
-        return backbone, Texts.of([example.text for example in train], backbone.front)
+        return backbone, Texts.of([example.text for example in part.examples], backbone.front)
     if work.dataset.modality != "image" or preprocess is None:
         raise ConversionError("it is not known how its pictures are prepared")
     backbone = lineage.framed(backbone, preprocess)
     _, size = recipe(backbone.record)
-    photos = Photos([_reader(example) for example in train], preprocess, size, work.seed)
+    photos = Photos([_reader(example) for example in part.examples], preprocess, size, work.seed)
     return backbone, photos
 
 
-def _on_gpu(work: Work) -> bool:
-    return work.device != "cpu" and torch.cuda.is_available()
+def device_of(work: Work) -> torch.device:
+    """Where a network is trained."""
+    return torch.device("cuda" if work.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _reader(example: Example) -> Callable[[], NDArray[np.uint8]]:

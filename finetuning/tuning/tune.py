@@ -33,7 +33,7 @@ from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence, untried
 from finetuning.tuning.journal import Journal
 from finetuning.tuning.learner import Head, Learner
-from finetuning.tuning.logs import Log, unlogged
+from finetuning.tuning.logs import Log, told, unlogged
 from finetuning.tuning.planning import PROBED, Plan, Task, plan_for, ways
 from finetuning.tuning.training import NotANumberError, Views, scores, train
 from finetuning.tuning.views import Examples, Kept, Live, Photos
@@ -233,7 +233,7 @@ def _attempt(
             until=until,
             checkpoint=checkpoint,
             ranks=task.ranks,
-            progress=_said(course, name),
+            progress=told(course.progress, course.log, name),
         )
     except NotANumberError as error:
         _log.warning("%s", error.message)
@@ -330,7 +330,7 @@ def _decide(
         until=until,
         checkpoint=course.journal.checkpoint("final"),
         ranks=task.ranks,
-        progress=_said(course, "final"),
+        progress=told(course.progress, course.log, "final"),
     )
     after = learner.weights()
     _between(learner, before, after, best.between)
@@ -346,17 +346,3 @@ def _decide(
     )
     judged = np.array(chosen.said, np.float64)
     return Tuned(task.backbone, weight, bias, judge.held, judged), evidence
-
-
-def _said(course: _Course, name: str) -> Callable[[int, int, float], None]:
-    """A line now and then; every loss where they are logged."""
-    last = time.monotonic()
-
-    def say(step: int, of: int, loss: float) -> None:
-        nonlocal last
-        course.log(f"{name}/loss", loss, step)
-        if time.monotonic() - last > 2 or step == of:
-            last = time.monotonic()
-            course.progress(f"step {step} of {of}, loss {loss:.3f}")
-
-    return say

@@ -51,7 +51,7 @@ def test_texts_are_learned_from_and_predict_says_what_the_report_says(
     assert set(metrics["baselines"]) == {"majority", "words", "random_weights"}
     assert metrics["baselines"]["majority"] == 0.5
     assert metrics["baselines"]["words"] >= 0.9  # the words say it all
-    assert metrics["baselines_absent"]["random_weights"]
+    assert 0.25 <= metrics["baselines"]["random_weights"] <= 1
     assert metrics["accuracy"] >= 0.75
     assert metrics["features_extracted"] == {"as trained": 48}
     assert folder.manifest.record.task == "text-classification"

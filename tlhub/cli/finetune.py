@@ -47,6 +47,13 @@ def finetune(
             "above a LAYER, or of transformers `lora` (`lora:RANK`).",
         ),
     ] = "auto",
+    from_scratch: Annotated[
+        bool,
+        typer.Option(
+            "--from-scratch",
+            help="Train the same network from random weights too: all that transfer bought.",
+        ),
+    ] = False,
     image_column: options.ImageColumn = None,
     text_column: options.TextColumn = None,
     label_column: options.LabelColumns = None,
@@ -130,6 +137,7 @@ def finetune(
                 balanced=balanced,
                 budget=budget,
                 unfreeze=unfreeze,
+                from_scratch=from_scratch,
                 input_size=input_size,
                 device=device,
                 force=force,
