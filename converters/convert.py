@@ -66,7 +66,7 @@ def convert(
 
             backbone = resized(backbone, options.side)
 
-        from converters import export, parity
+        from converters import export, fresh_process, parity
 
         layers = backbone.layers()
         backbone = backbone.asked(options.layers, preprocess=options.preprocess)
@@ -77,7 +77,7 @@ def convert(
         export.save(model, folder / ONNX)
         exporter = export.exporter_of(model)
         del model  # as large as the weights, which are copied next
-        export.check(folder / ONNX)
+        fresh_process.check(folder / ONNX)
         progress("writing the weights as safetensors")
         backbone.write_weights(folder / WEIGHTS)
 

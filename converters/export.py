@@ -25,6 +25,7 @@ import torch
 from onnx import helper
 
 from catalog.errors import ConversionError
+from converters import onnx_file
 from converters.backbone import Backbone, TorchBackbone
 from converters.folder import Layer
 from converters.interface import LOGITS, MAX_INLINE_BYTES, PROBABILITIES
@@ -83,8 +84,8 @@ def set_metadata(
 
 def save(model: onnx.ModelProto, file: Path, *, max_inline_bytes: int = MAX_INLINE_BYTES) -> None:
     """Write the graph, weights inline while they fit, else in ``<file>.data`` beside it."""
-    if model.ByteSize() < max_inline_bytes:
-        file.write_bytes(model.SerializeToString(deterministic=True))
+    if onnx_file.size(model) < max_inline_bytes:
+        onnx_file.write(model, file)
         return
     onnx.save_model(
         model,
@@ -93,18 +94,6 @@ def save(model: onnx.ModelProto, file: Path, *, max_inline_bytes: int = MAX_INLI
         all_tensors_to_one_file=True,
         location=f"{file.name}.data",
     )
-
-
-def check(file: Path) -> None:
-    """Have ONNX's own checker read the file: a graph in memory it would hold three times over.
-
-    Raises:
-        ConversionError: it is not valid ONNX.
-    """
-    try:
-        onnx.checker.check_model(file, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"the graph is not valid ONNX: {error}") from error
 
 
 def exporter_of(model: onnx.ModelProto) -> str | None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from catalog.errors import ConversionError
 Arrays = Mapping[str, NDArray[Any]]
 
 TIMEOUT_S = 1800
+_CHECK = "import sys, onnx; onnx.checker.check_model(sys.argv[1], full_check=True)"
 
 
 def run(
@@ -46,13 +47,10 @@ def run(
         command += [str(path.resolve()) for path in (model, given, found)]
         command += [mode, str(_memory()), *(outputs or ())]
         try:
-            ran = subprocess.run(  # noqa: S603 - our own file, no shell
-                command, capture_output=True, text=True, check=False, timeout=limit
-            )
+            said = _ran(command, limit)
         except subprocess.TimeoutExpired as error:
             raise ConversionError(f"ONNX Runtime did not finish the graph in {limit} s") from error
-        if ran.returncode:
-            said = _message(ran.stderr) or f"exit code {ran.returncode}"
+        if said is not None:
             raise ConversionError(f"ONNX Runtime could not run the graph: {said}")
         results: dict[str, dict[str, NDArray[Any]]] = {}
         with np.load(found, allow_pickle=False) as archive:
@@ -60,6 +58,28 @@ def run(
                 batch, _, output = key.partition("/")
                 results.setdefault(batch, {})[output] = archive[key]
     return results
+
+
+def check(model: Path) -> None:
+    """Have ONNX's own checker read a file, which takes twice its size of memory, or crashes.
+
+    Raises:
+        ConversionError: it is not valid ONNX.
+    """
+    try:
+        said = _ran([sys.executable, "-P", "-c", _CHECK, str(model.resolve())], TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise ConversionError(f"ONNX could not check the graph in {TIMEOUT_S} s") from error
+    if said is not None:
+        raise ConversionError(f"the graph is not valid ONNX: {said}")
+
+
+def _ran(command: Sequence[str], timeout_s: int) -> str | None:
+    """What went wrong in a process, as it said it; None: nothing."""
+    ran = subprocess.run(  # noqa: S603 - our own code, no shell
+        command, capture_output=True, text=True, check=False, timeout=timeout_s
+    )
+    return (_message(ran.stderr) or f"exit code {ran.returncode}") if ran.returncode else None
 
 
 def _memory() -> int:

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from catalog.errors import ConversionError, UsageError
-from converters import halving, quantize
+from converters import halving, onnx_file, quantize
 from converters.bench import bench
 from converters.folder import ONNX, Manifest, ModelFolder, Variant, file_of
 from converters.interface import IMAGE, MAX_INLINE_BYTES, PIXEL_VALUES
@@ -274,9 +274,9 @@ def _facts(precision: str) -> dict[str, str]:
 
 
 def _save(model: onnx.ModelProto, file: Path) -> None:
-    if model.ByteSize() >= MAX_INLINE_BYTES:
-        raise ConversionError(f"it has {model.ByteSize()} bytes, more than one file can hold")
-    file.write_bytes(model.SerializeToString(deterministic=True))
+    if (size := onnx_file.size(model)) >= MAX_INLINE_BYTES:
+        raise ConversionError(f"it has {size} bytes, more than one file can hold")
+    onnx_file.write(model, file)
 
 
 def _others(manifest: Manifest, names: Collection[str]) -> dict[str, Variant]:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import safetensors
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 
 from catalog.errors import ConversionError, IntegrityError, UnsafeError
 from converters import checkpoints, scanning
@@ -145,14 +145,25 @@ class _Index(msgspec.Struct, frozen=True):
 def write(state: Mapping[str, torch.Tensor], file: Path) -> None:
     """Write tensors as safetensors: the same bytes for the same tensors.
 
-    Tensors that share memory are written one by one, as the format wants it.
+    Raises:
+        OSError: it cannot be written.
     """
-    # Through memory, so that a full disk is an OSError and the file's mode the user's own.
-    file.write_bytes(packed(state))
+    file.touch()
+    mode = file.stat().st_mode  # the user's own: the library makes a file that only they can read
+    try:
+        save_file(_apart(state), file)
+    except safetensors.SafetensorError as error:
+        raise OSError(str(error)) from error
+    file.chmod(mode)
 
 
 def packed(state: Mapping[str, torch.Tensor]) -> bytes:
     """The bytes that `write` writes."""
+    return save(_apart(state))
+
+
+def _apart(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors that share memory one by one, as the format wants it."""
     own: dict[str, torch.Tensor] = {}
     places: set[int] = set()
     for name in sorted(state):
@@ -160,7 +171,7 @@ def packed(state: Mapping[str, torch.Tensor]) -> bytes:
         place = tensor.untyped_storage().data_ptr()
         own[name] = tensor.clone() if place in places else tensor
         places.add(place)
-    return save(own)
+    return own
 
 
 def _corrupted(file: Path, error: Exception | str) -> IntegrityError:

@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from catalog.errors import ConversionError, IntegrityError
 from catalog.record import Preprocess
+from converters import onnx_file
 from converters.folder import Layer
 from converters.interface import (
     EMBEDDING,
@@ -67,7 +68,7 @@ def has_pixel_values(model: onnx.ModelProto) -> bool:
 
 def save(model: onnx.ModelProto, file: Path) -> None:
     """Write a graph, the same bytes for the same graph."""
-    file.write_bytes(model.SerializeToString(deterministic=True))
+    onnx_file.write(model, file)
 
 
 def reframe(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from collections import OrderedDict
 
 import pytest
@@ -66,3 +67,20 @@ def test_what_is_no_tensors_by_name_is_said(content, tmp_path):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ConversionError, match="expected tensors by name"):
         weights.read(tmp_path / "x.pth")
+
+
+def test_a_file_of_weights_is_the_users_own_and_a_full_disk_is_an_oserror(state, tmp_path):
+    file, other = tmp_path / "weights.safetensors", tmp_path / "other"
+    weights.write(state, file)
+    other.touch()
+    assert file.stat().st_mode == other.stat().st_mode
+    assert file.read_bytes() == weights.packed(state)
+    with pytest.raises(OSError, match="directory"):
+        weights.write(state, tmp_path / "none" / "weights.safetensors")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"[Ff]ile too large"):
+            weights.write(state, tmp_path / "large.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
