@@ -149,7 +149,7 @@ def test_a_fixed_batch_is_caught(tiny_model, backbone, tmp_path):
 
 def test_the_unchanged_graph_passes(tiny_model, backbone, tmp_path):
     figures = parity.check(tiny_model.onnx, backbone, tmp_path)
-    assert figures.max_rel_diff <= 2e-6
+    assert figures.max_rel_diff <= 5e-6
     assert set(figures.outputs) == {"logits", "probabilities", "embedding"}
     assert figures.photos == 6
 
