@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.errors import ConversionError
+from catalog.errors import ConversionError, TlhubError
 from catalog.record import ModelRecord, encode
 from converters.interface import EMBEDDING
 from finetuning import heads
@@ -97,7 +97,7 @@ def add_from_scratch(
 
     try:
         beside["from_scratch"] = scratch.answers(work, found, seconds)
-    except ConversionError as error:
+    except TlhubError as error:  # a run is not lost for what stands beside it
         absent["from_scratch"] = error.message
 
 

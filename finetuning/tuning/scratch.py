@@ -40,6 +40,7 @@ def answers(work: Work, probe: Probe, seconds: float | None) -> NDArray[Any]:
 
     Raises:
         ConversionError: torch has no such network, or there is one example to learn from.
+        TlhubError: it cannot be trained: memory is too small, or the loss is no number.
     """
     train_part, test = work.train, work.test
     count = len(train_part.examples)
@@ -52,7 +53,7 @@ def answers(work: Work, probe: Probe, seconds: float | None) -> NDArray[Any]:
     device = device_of(work)
     batch = min(16 if count < 500 else _BATCH, count)
     views = Live(learn, device)
-    upper = _Embedding(backbone.module.requires_grad_(True))
+    upper = _Embedding(backbone.module.requires_grad_(True)).to(device)
     learner = Learner(upper, _head(upper, views, batch, len(objective.names))).to(device)
     learner.to(memory_format=torch.channels_last)
     steps = math.ceil(_SEEN / batch)
@@ -124,8 +125,9 @@ def _draw(model: torch.nn.Module, seed: int) -> None:
 def _head(upper: _Embedding, views: Live, batch: int, count: int) -> Head:
     """A head that says nothing yet, of vectors as far apart as those of the fresh network are."""
     with torch.no_grad():
-        (vectors,) = upper.train()(*views.batch(np.arange(batch), -1))
-    scale = vectors.float().std(0)
+        (said,) = upper.train()(*views.batch(np.arange(batch), -1))
+    vectors = said.float().cpu()
+    scale = vectors.std(0)
     scale = scale.clamp_min(max(float(scale.max()) * 1e-3, 1e-12))
     weight = torch.zeros(count, vectors.shape[1])
-    return Head(lambda seen, *_: seen, weight, torch.zeros(count), vectors.float().mean(0), scale)
+    return Head(lambda seen, *_: seen, weight, torch.zeros(count), vectors.mean(0), scale)

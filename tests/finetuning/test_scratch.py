@@ -17,6 +17,7 @@ import torch
 from converters.convert import convert
 from converters.folder import ModelFolder
 from finetuning.finetune import finetune
+from finetuning.objectives.lessons import ClassLesson
 from finetuning.tuning import scratch
 
 
@@ -114,3 +115,26 @@ def test_why_there_is_none_is_said(
     metrics = _metrics(run)
     assert metrics["baselines"]["from_scratch"] is None
     assert metrics["baselines_absent"]["from_scratch"]
+
+
+def test_a_run_is_not_lost_where_the_loss_is_no_number(
+    tiny: ModelFolder,
+    make_data: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def losses(_self: ClassLesson, said: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return said.sum(1) * torch.nan
+
+    monkeypatch.setattr(ClassLesson, "losses", losses)
+    run = finetune(
+        tiny,
+        make_data({"across": 8, "down": 8}),
+        tmp_path / "run",
+        cache=tmp_path / "cache",
+        device="cpu",
+        from_scratch=True,
+    )
+    metrics = _metrics(run)
+    assert metrics["baselines"]["from_scratch"] is None
+    assert "no number" in metrics["baselines_absent"]["from_scratch"]
