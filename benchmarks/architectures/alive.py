@@ -62,9 +62,16 @@ def enliven_spatial(backbone: TorchBackbone) -> None:
             elif "cls_" in name:
                 tensor.mul_(10)
         norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+        hooks = [layer.register_forward_pre_hook(_see) for layer in norms]
         for layer in norms:
-            layer.train()
             layer.momentum = None  # the mean of all that it sees
         for given in front.exact(front.samples()).values():
             backbone.module(*front.tensors(given))
+        for hook in hooks:
+            hook.remove()
         module.eval()
+
+
+def _see(layer: torch.nn.BatchNorm2d, arguments: tuple[torch.Tensor, ...]) -> None:
+    """Take statistics of what the layer is given; of a single pixel there are none."""
+    layer.train(arguments[0][:, 0].numel() > 1)
