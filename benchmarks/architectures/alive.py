@@ -12,7 +12,7 @@ from catalog.record import ModelRecord
 from converters.backbone import TorchBackbone
 from converters.evidence import sample_photos
 from converters.image_front import ImageFront
-from converters.interface import IMAGE
+from converters.interface import BOXES, IMAGE
 
 
 def enliven(module: torch.nn.Module, record: ModelRecord, scale: float = 1.0) -> None:
@@ -62,11 +62,14 @@ def enliven_spatial(backbone: TorchBackbone) -> None:
             elif "cls_" in name:
                 tensor.mul_(10)
         norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-        hooks = [layer.register_forward_pre_hook(_see) for layer in norms]
+        # Of nothing but a black photo a segmentation network rounds least, a detector finds least.
+        finds = BOXES in backbone.module.outputs
+        seen = [front.tensors(given) for given in front.exact(front.samples()).values()]
+        hooks = [layer.register_forward_pre_hook(_see if finds else _settle) for layer in norms]
         for layer in norms:
             layer.momentum = None  # the mean of all that it sees
-        for given in front.exact(front.samples()).values():
-            backbone.module(*front.tensors(given))
+        for tensors in seen if finds else [front.example()]:
+            backbone.module(*tensors)
         for hook in hooks:
             hook.remove()
         module.eval()
@@ -75,3 +78,10 @@ def enliven_spatial(backbone: TorchBackbone) -> None:
 def _see(layer: torch.nn.BatchNorm2d, arguments: tuple[torch.Tensor, ...]) -> None:
     """Take statistics of what the layer is given; of a single pixel there are none."""
     layer.train(arguments[0][:, 0].numel() > 1)
+
+
+def _settle(layer: torch.nn.BatchNorm2d, arguments: tuple[torch.Tensor, ...]) -> None:
+    """Have those of what the layer is given; of a single pixel there is no variance."""
+    layer.get_buffer("running_mean").copy_(arguments[0].mean((0, 2, 3)))
+    if arguments[0][:, 0].numel() > 1:
+        layer.get_buffer("running_var").copy_(arguments[0].var((0, 2, 3)) + 1e-3)
