@@ -176,7 +176,7 @@ def test_a_run_by_adapters_is_a_run_like_any_other(tmp_path: Path) -> None:
 
     def run(name: str, start: ModelFolder, unfreeze: str) -> ModelFolder:
         return finetune(start, data, tmp_path / name, cache=tmp_path / "cache", device="cpu",
-                        unfreeze=unfreeze, seconds=60.0, cut=False)  # fmt: skip
+                        unfreeze=unfreeze, seconds=600.0, cut=False)  # fmt: skip
 
     folder = run("run", base, "lora:2")
     metrics = metrics_of(folder)

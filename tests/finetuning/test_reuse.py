@@ -34,7 +34,7 @@ WEIGHTS = "model.safetensors"
 
 
 def through(base: ModelFolder, data: Path, out: Path, **changes: Any) -> ModelFolder:
-    asked = {"unfreeze": "all", "seconds": 5.0, **changes}
+    asked = {"unfreeze": "all", "seconds": 60.0, **changes}
     return finetune(base, data, out, cache=out.parent / "cache", device="cpu", **asked)
 
 
