@@ -21,8 +21,9 @@ def write(model: onnx.ModelProto, file: Path) -> None:
     around, graph = _without(model, "graph"), _without(model.graph, "initializer")
     start = graph.SerializeToString(deterministic=True)
     weights = model.graph.initializer
-    heads = [_head(model.graph, "initializer", tensor.ByteSize()) for tensor in weights]
-    length = len(start) + sum(map(len, heads)) + sum(tensor.ByteSize() for tensor in weights)
+    sizes = [tensor.ByteSize() for tensor in weights]
+    heads = [_head(model.graph, "initializer", size) for size in sizes]
+    length = len(start) + sum(map(len, heads)) + sum(sizes)
     with file.open("wb") as stream:
         stream.write(around.SerializeToString(deterministic=True))
         stream.write(_head(model, "graph", length))

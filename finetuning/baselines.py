@@ -89,14 +89,14 @@ def add_from_scratch(
     work: Work,
     found: Probe,
     seconds: float | None,
-    beside: dict[str, NDArray[Any]],
+    said: dict[str, NDArray[Any]],
     absent: dict[str, str],
 ) -> None:
     """Add what the network says that was trained from nothing, or why there is none."""
     from finetuning.tuning import scratch
 
     try:
-        beside["from_scratch"] = scratch.answers(work, found, seconds)
+        said["from_scratch"] = scratch.answers(work, found, seconds)
     except TlhubError as error:  # a run is not lost for what stands beside it
         absent["from_scratch"] = error.message
 

@@ -64,11 +64,11 @@ def enliven_spatial(backbone: TorchBackbone) -> None:
         norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
         # Of nothing but a black photo a segmentation network rounds least, a detector finds least.
         finds = BOXES in backbone.module.outputs
-        seen = [front.tensors(given) for given in front.exact(front.samples()).values()]
+        given = front.exact(front.samples()).values()
         hooks = [layer.register_forward_pre_hook(_see if finds else _settle) for layer in norms]
         for layer in norms:
             layer.momentum = None  # the mean of all that it sees
-        for tensors in seen if finds else [front.example()]:
+        for tensors in map(front.tensors, given) if finds else [front.example()]:
             backbone.module(*tensors)
         for hook in hooks:
             hook.remove()

@@ -24,7 +24,7 @@ from finetuning.probe import Probe, Work
 from finetuning.tuning.learner import Head, Learner
 from finetuning.tuning.logs import logged, told
 from finetuning.tuning.planning import step_seconds
-from finetuning.tuning.strategy import attends, device_of, examples_of
+from finetuning.tuning.strategy import attends, device_of, examples_of, network_of
 from finetuning.tuning.training import Recipe, scores, train
 from finetuning.tuning.views import Live
 
@@ -101,13 +101,10 @@ def fresh(work: Work) -> TorchBackbone:
     Raises:
         ConversionError: torch has no such network.
     """
-    record = lineage.network_of(work.base).record
-    is_image = work.dataset.modality == "image"
-    backbone = random_backbone(record, work.seed) if is_image else lineage.load(work.base)
-    if not isinstance(backbone, TorchBackbone):
-        raise ConversionError(f"its weights are in {record.framework or 'ONNX'}, not in torch")
-    if not is_image:
-        _draw(backbone.module.model, work.seed)
+    if work.dataset.modality == "image":
+        return random_backbone(lineage.network_of(work.base).record, work.seed)
+    backbone = network_of(work.base)
+    _draw(backbone.module.model, work.seed)
     return backbone
 
 

@@ -120,10 +120,7 @@ def _features(work: Work, probe: Probe) -> NDArray[np.float32]:
 
 
 def _task(work: Work, probe: Probe, rank: int) -> Task:
-    backbone = lineage.load(work.base)
-    if not isinstance(backbone, TorchBackbone):
-        framework = backbone.record.framework or "ONNX"
-        raise ConversionError(f"its weights are in {framework}, not in torch")
+    backbone = network_of(work.base)
     stage, train = _point(work, probe), work.train
     backbone, examples = examples_of(work, probe, backbone, train)
     objective, truth = work.objective, work.truth(train)
@@ -154,6 +151,19 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         ranks=work.engine.ranks,
         rank=rank,
     )
+
+
+def network_of(base: ModelFolder) -> TorchBackbone:
+    """The network of a base with its weights, to be trained.
+
+    Raises:
+        ConversionError: it is none of torch, or cannot be loaded.
+    """
+    backbone = lineage.load(base)
+    if not isinstance(backbone, TorchBackbone):
+        framework = backbone.record.framework or "ONNX"
+        raise ConversionError(f"its weights are in {framework}, not in torch")
+    return backbone
 
 
 def examples_of(

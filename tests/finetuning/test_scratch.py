@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from converters.folder import ModelFolder
 from finetuning.finetune import finetune
 from finetuning.objectives.lessons import ClassLesson
 from finetuning.tuning import scratch
+from tests.finetuning.test_finetune import metrics_of
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +44,10 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     return moved
 
 
-def _metrics(folder: ModelFolder) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder.path / "metrics.json").read_text())
-    return found
+def _run(base: ModelFolder, data: Path, place: Path) -> ModelFolder:
+    return finetune(
+        base, data, place / "run", cache=place / "cache", device="cpu", from_scratch=True
+    )
 
 
 def test_all_of_a_network_of_photos_learns_from_nothing(
@@ -56,10 +57,8 @@ def test_all_of_a_network_of_photos_learns_from_nothing(
     tmp_path: Path,
 ) -> None:
     data = make_data({"across": 16, "down": 16, "disc": 16})
-    run = finetune(
-        tiny, data, tmp_path / "run", cache=tmp_path / "cache", device="cpu", from_scratch=True
-    )
-    metrics = _metrics(run)
+    run = _run(tiny, data, tmp_path)
+    metrics = metrics_of(run)
     assert metrics["baselines"]["from_scratch"] >= 0.75
     assert metrics["seconds"]["from scratch"] > 0
     assert metrics["tuning"]["said"] == "the head alone was asked for"
@@ -82,10 +81,8 @@ def test_all_of_a_network_of_texts_learns_from_nothing(
         table.writerow(["text", "label"])
         for n in range(60):
             table.writerow([f"the {('soup', 'rain')[n % 2]} and number {n}", "ab"[n % 2]])
-    run = finetune(
-        base, file, tmp_path / "run", cache=tmp_path / "cache", device="cpu", from_scratch=True
-    )
-    metrics = _metrics(run)
+    run = _run(base, file, tmp_path)
+    metrics = metrics_of(run)
     assert metrics["baselines"]["from_scratch"] >= 0.75
     assert 0 <= metrics["baselines"]["random_weights"] <= 1
     assert all(most for name, most in learned.items() if "embeddings.word" in name)
@@ -104,15 +101,7 @@ def test_why_there_is_none_is_said(
 ) -> None:
     record = msgspec.structs.replace(tiny.manifest.record, framework=None)
     plain = ModelFolder(tiny.path, msgspec.structs.replace(tiny.manifest, record=record))
-    run = finetune(
-        plain,
-        make_data({"across": 8, "down": 8}),
-        tmp_path / "run",
-        cache=tmp_path / "cache",
-        device="cpu",
-        from_scratch=True,
-    )
-    metrics = _metrics(run)
+    metrics = metrics_of(_run(plain, make_data({"across": 8, "down": 8}), tmp_path))
     assert metrics["baselines"]["from_scratch"] is None
     assert metrics["baselines_absent"]["from_scratch"]
 
@@ -127,14 +116,6 @@ def test_a_run_is_not_lost_where_the_loss_is_no_number(
         return said.sum(1) * torch.nan
 
     monkeypatch.setattr(ClassLesson, "losses", losses)
-    run = finetune(
-        tiny,
-        make_data({"across": 8, "down": 8}),
-        tmp_path / "run",
-        cache=tmp_path / "cache",
-        device="cpu",
-        from_scratch=True,
-    )
-    metrics = _metrics(run)
+    metrics = metrics_of(_run(tiny, make_data({"across": 8, "down": 8}), tmp_path))
     assert metrics["baselines"]["from_scratch"] is None
     assert "no number" in metrics["baselines_absent"]["from_scratch"]
