@@ -198,8 +198,23 @@ def _followed(backbone: TorchBackbone, layers: Sequence[str]) -> onnx.ModelProto
         raise _refused(backbone, error) from error
     if program is None:  # only other ways of calling it give nothing
         raise ConversionError(f"torch {torch.__version__} exported no graph")
+    _keep_constants(program.model.graph)
     _free_names(program.model.graph, {*network.outputs, *layers})
     return program.model_proto
+
+
+def _keep_constants(graph: ir.Graph) -> None:
+    """Give the graph the constants that it reads and does not have.
+
+    Of several clamps of one tensor the exporter names the bounds alike, and keeps those of one.
+    """
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            if value is None or value.const_value is None or value.producer() is not None:
+                continue
+            known = graph.initializers.get(value.name or "")
+            if known is None and not value.is_graph_input():
+                graph.register_initializer(value)
 
 
 def _free_names(graph: ir.Graph, names: Set[str]) -> None:

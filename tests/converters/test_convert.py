@@ -263,3 +263,29 @@ def test_what_is_padded_before_a_pooling_counts_in_it():
     [y] = session.run(None, {"x": np.full(shape, -1, np.float32)})
     np.testing.assert_array_equal(y[0, 0, 1:3, 1:3], -1)
     assert not y[0, 0, 0].any()
+
+
+class _Clamped(torch.nn.Module):
+    """Clamps one tensor twice, between other bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bounds", torch.tensor([-1.0, 1.0, -2.0, 0.5]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        low, high, lower, less = self.bounds
+        x = x * 3
+        return torch.clamp(x, low, high) + 10 * torch.clamp(x, lower, less)
+
+
+def test_two_clamps_of_one_tensor_keep_their_own_bounds():
+    module, x = _Clamped().eval(), torch.linspace(-1, 1, 10)
+    program = torch.onnx.export(module, (x,), dynamo=True, opset_version=20, verbose=False)
+    export._keep_constants(program.model.graph)
+    model = program.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    [y] = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(y, module(x).numpy(), rtol=1e-6)
