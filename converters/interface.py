@@ -11,6 +11,8 @@ TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - no password
 TOKENIZER = "tokenizer.json"  # beside the graph of a text model
 LOGITS, PROBABILITIES = "logits", "probabilities"  # outputs, float32 (batch, classes)
 PREDICTIONS = "predictions"  # an output, float32 (batch, numbers), of a model of measured numbers
+# An output, float32 (batch, classes), of an embedding: cosines with the mean of each known class.
+SIMILARITIES = "similarities"
 SCORE = "score"  # what the only class of a model is called that rates texts
 # Outputs of a segmentation network: `logits` are (batch, classes, height, width) then, and the
 # number of each pixel's class is uint8 (batch, height, width), of the photo's own size.

@@ -28,6 +28,7 @@ from converters.interface import (
     PREDICTIONS,
     PROBABILITIES,
     SCORES,
+    SIMILARITIES,
 )
 from converters.session import Device, open_sessions
 
@@ -40,7 +41,7 @@ Decoded = TypeVar("Decoded")
 
 
 class Prediction(NamedTuple):
-    """A class and its probability."""
+    """A class and its probability, or of an embedding the cosine with its mean."""
 
     label: str
     score: float
@@ -128,6 +129,8 @@ class OnnxModel(ABC, Generic[One, Answer]):
         made = made._prepare(file, facts)
         if measures:
             made.scores = PREDICTIONS
+        elif SIMILARITIES in made.outputs:
+            made.scores = SIMILARITIES
         above = _decoded(file, facts.get("tlhub.thresholds", "[]"), tuple[float, ...])
         made.thresholds = above if len(above) == len(labels) else ()
         return made
@@ -276,7 +279,10 @@ def _decoded(file: Path, text: str, kind: type[Decoded]) -> Decoded:
 def _check_labels(file: Path, labels: Sequence[str], session: onnxruntime.InferenceSession) -> None:
     maps = CLASS_MAP in _names(session)
     for item in session.get_outputs():
-        if item.name in ({LOGITS} if maps else {PROBABILITIES, PREDICTIONS}) and labels:
+        if (
+            item.name in ({LOGITS} if maps else {PROBABILITIES, PREDICTIONS, SIMILARITIES})
+            and labels
+        ):
             classes = item.shape[1] if maps else item.shape[-1]
             if isinstance(classes, int) and len(labels) != classes:
                 raise IntegrityError(f"{file} has {len(labels)} labels for {classes} classes")

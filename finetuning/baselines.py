@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PIXELS = "pixels"
 ENOUGH = 200  # examples to learn from and to test random weights on
 _SIDE = 32
+_SEARCHED = 2000  # held-out examples that random weights are measured on, of an embedding
 _TEXTS = 32  # at once
 _WORD = r"(?u)\b\w+\b"  # of one letter too
 
@@ -60,7 +61,11 @@ def _random_weights(work: Work, found: Probe) -> NDArray[Any]:
     """The same network with random weights, of as many examples as it takes to tell."""
     order = np.random.default_rng(work.seed).permutation(len(work.train.examples))
     train = Part(tuple(work.train.examples[n] for n in np.sort(order[:ENOUGH])))
-    test = Part(work.test.examples[:ENOUGH])
+    test = work.test
+    if work.objective.kind != "embedding":
+        test = Part(test.examples[:ENOUGH])
+    elif len(test.examples) > _SEARCHED:  # of fewer the nearest would be too easily right
+        raise ConversionError(f"there are over {_SEARCHED:,} held out")
     x, asked = _random_features(work, found, (train, test))
     y, objective = work.truth(train), work.objective
     few = objective.renumbered(y)
@@ -106,12 +111,15 @@ def closed_form(
 ) -> NDArray[Any]:
     """What the best of LDA, ridge regression and neighbors says by features, by evidence."""
     found = heads.evidence(x, y, groups, seed=seed, methods=heads.CLOSED, objective=objective)
-    near = found.tried[-1] if found.tried else None
-    if found.best is None or near is None or near.score > found.best.score:
-        count = 1 if near is None else int(near.strength or 1)
-        return objective.said(heads.neighbors(x, objective.columns(y), asked, count))
     best = found.best
-    head = heads.fit(x, y, method=best.method, strength=best.strength, objective=objective)
+    if objective.kind != "embedding":
+        near = found.tried[-1] if found.tried else None
+        if best is None or near is None or near.score > best.score:
+            count = 1 if near is None else int(near.strength or 1)
+            return objective.said(heads.neighbors(x, objective.columns(y), asked, count))
+    method = best.method if best else heads.METHODS[objective.kind][0]
+    strength = best.strength if best else None
+    head = heads.fit(x, y, method=method, strength=strength, objective=objective)
     return objective.said(head.logits(asked))
 
 

@@ -36,7 +36,7 @@ from PIL import Image
 session = onnxruntime.InferenceSession({file}, providers=["CPUExecutionProvider"])
 {facts}
 photo = np.asarray(Image.open("photo.jpg").convert("RGB"))  # uint8, any size
-[{answers}] = session.run(["{output}"], {{"image": photo[None]}})
+{answers} = session.run(["{output}"], {{"image": photo[None]}})
 {shown}""",
 }
 
@@ -65,7 +65,7 @@ given = {{
     "token_type_ids": encoded.type_ids,
 }}
 wanted = [item.name for item in session.get_inputs()]
-[{answers}] = session.run(["{output}"], {{n: np.array([given[n]]) for n in wanted}})
+{answers} = session.run(["{output}"], {{n: np.array([given[n]]) for n in wanted}})
 {shown}""",
 }
 
@@ -76,7 +76,7 @@ _ENDINGS: dict[Kind, dict[str, str]] = {
     "classification": {
         "pair": "label, score",
         "facts": _LABELS,
-        "answers": "scores",
+        "answers": "[scores]",
         "output": "probabilities",
         "shown": "print(labels[scores[0].argmax()], scores[0].max())",
     },
@@ -85,17 +85,31 @@ _ENDINGS: dict[Kind, dict[str, str]] = {
         "facts": "facts = session.get_modelmeta().custom_metadata_map\n"
         'labels = json.loads(facts["tlhub.labels"])\n'
         'thresholds = json.loads(facts["tlhub.thresholds"])',
-        "answers": "scores",
+        "answers": "[scores]",
         "output": "probabilities",
         "shown": "print([labels[n] for n in np.flatnonzero(scores[0] >= thresholds)])",
+    },
+    "embedding": {
+        "pair": "label, cosine",
+        "facts": _LABELS,
+        "answers": "vectors, cosines",
+        "output": 'embedding", "similarities',
+        "shown": "print(vectors.shape, labels[cosines[0].argmax()], cosines[0].max())",
     },
     "regression": {
         "pair": "name, value",
         "facts": _LABELS.replace("labels", "names", 1).replace(".labels", ".numbers"),
-        "answers": "values",
+        "answers": "[values]",
         "output": "predictions",
         "shown": "print(dict(zip(names, values[0].tolist())))",
     },
+}
+
+
+_GIVES: dict[Kind, str] = {
+    "regression": "`predictions` and `embedding`",
+    "embedding": "`embedding`, a vector of length 1, and `similarities`, its cosines with the "
+    "classes it knows",
 }
 
 
@@ -161,9 +175,7 @@ def write(file: Path, manifest: Manifest, metrics: Metrics) -> None:
             names=BASELINES,
             usage=usage(".", metrics.modality, metrics.kind),
             license=license_name(manifest.record.license),
-            gives="`predictions` and `embedding`"
-            if metrics.kind == "regression"
-            else "`probabilities`, `logits` and `embedding`",
+            gives=_GIVES.get(metrics.kind, "`probabilities`, `logits` and `embedding`"),
         )
     )
     file.write_text(text, encoding="utf-8")

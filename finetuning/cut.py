@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from finetuning import heads, projections
 from finetuning.calibration import Labels
 from finetuning.features import Rows
 from finetuning.objectives.classes import CLASSES
@@ -61,6 +62,11 @@ def choose(
     y = objective.renumbered(y[rows])
     member = np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
     found: dict[tuple[Stage, ...], Tried] = {}
+    judge = _judged
+    if objective.kind == "embedding":
+        judge = _by_class
+        if not any(True for _ in projections.folds(objective.strata(y))):  # nothing to choose by
+            return Cut((stages[-1],), 1.0, ())
 
     def best(tried: Sequence[tuple[Stage, ...]]) -> tuple[Stage, ...]:
         for these in tried:
@@ -70,7 +76,7 @@ def choose(
                     scale(vectors[stage.output][rows])
                     for scale, stage in zip(scaled, these, strict=True)
                 ]
-                found[these] = _judged(these, np.hstack(parts), y, member, objective)
+                found[these] = judge(these, np.hstack(parts), y, member, objective)
         least = min(item.loss for item in found.values())
         near = [these for these, item in found.items() if item.loss <= least * (1 + _TIED)]
         return min(near, key=lambda these: (these[-1].share, len(these), found[these].loss))
@@ -102,4 +108,21 @@ def _judged(
         share=round(stages[-1].share, 4),
         loss=losses[best],
         score=objective.scorer(objective.said(scores[best]), y)(None),
+    )
+
+
+def _by_class(
+    stages: Sequence[Stage],
+    rows: Floats,
+    y: Truth,
+    groups: Labels,  # noqa: ARG001 - a class has its groups within
+    objective: Objective,
+) -> Tried:
+    """By projections that leave out whole classes."""
+    [best] = heads.projected(rows, y, (projections.WITHIN,), objective, draws=1).tried
+    return Tried(
+        stages=tuple(stage.name for stage in stages),
+        share=round(stages[-1].share, 4),
+        loss=best.loss or 0.0,
+        score=best.score,
     )

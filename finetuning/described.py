@@ -22,6 +22,7 @@ from finetuning.probe import Probe
 from finetuning.results.kinds import AnyObjective
 
 TASKS = {"image": "image-classification", "text": "text-classification"}
+_EMBEDDINGS = {"image": "image-feature-extraction", "text": "sentence-similarity"}
 
 
 def record_of(
@@ -40,7 +41,7 @@ def record_of(
         source_datasets=(*base.source_datasets, SourceDataset(id=name, role="finetune")),
         task=_task(objective, dataset),
         modality=dataset.modality,
-        embed_dim=found.head.weight.shape[1],
+        embed_dim=found.head.weight.shape[0 if objective.kind == "embedding" else 1],
         num_classes=len(dataset.classes) or None,
         labels=dataset.classes,
         label_set=None,
@@ -60,7 +61,9 @@ def record_of(
 
 def _task(objective: AnyObjective, dataset: Dataset) -> str | None:
     """What the hubs call it; they have no name for numbers of images or texts."""
-    return None if objective.kind == "regression" else TASKS[dataset.modality]
+    if objective.kind == "regression":
+        return None
+    return (_EMBEDDINGS if objective.kind == "embedding" else TASKS)[dataset.modality]
 
 
 def metadata(model: ModelFolder, record: ModelRecord, found: Probe) -> dict[str, str]:

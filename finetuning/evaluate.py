@@ -17,7 +17,7 @@ import numpy as np
 
 from catalog.errors import DataError, UsageError
 from converters.folder import ModelFolder
-from converters.interface import PREDICTIONS, PROBABILITIES
+from converters.interface import EMBEDDING, PREDICTIONS, PROBABILITIES, SIMILARITIES
 from converters.runtime import OnnxModel
 from converters.session import Device
 from finetuning import evaluation, scores
@@ -26,9 +26,11 @@ from finetuning.data.findings import Finding
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
 from finetuning.objectives.classes import OneClass
+from finetuning.objectives.embedding import Embedding
 from finetuning.objectives.labels import SeveralLabels
 from finetuning.results.kinds import objective_of
-from finetuning.results.measures import of_labels, of_numbers
+from finetuning.results.measures import of_embedding, of_labels, of_numbers
+from finetuning.retrieval import search
 from finetuning.runs import Run
 from finetuning.scores import Scores
 
@@ -77,22 +79,26 @@ def evaluate(
             )
         options = replace(options, split=Path(split))
     progress(f"reading {data}")
+    runner: OnnxModel[Any, Any] = OnnxModel.open(model.onnx, device=device)
+    if options.kind is None and SIMILARITIES in runner.outputs:
+        options = replace(options, kind="embedding")
     size = model.manifest.record.input_size
     dataset, findings = prepare(
         data, options, input_size=size[-1] if size else None, progress=progress
     )
-    runner: OnnxModel[Any, Any] = OnnxModel.open(model.onnx, device=device)
+    objective = objective_of(dataset)
     names = _names(model, runner, dataset)
     parts = _parts(model)
     examples, said = _chosen(dataset, parts, split)
-    objective = objective_of(dataset)
     truth = objective.truth(examples)
     progress(f"measuring {len(examples)} {dataset.modality}s")
-    answers = evaluation.answers(
-        model.onnx, examples, objective.link.output, device=device, progress=progress
-    )
+    answers = evaluation.answers(runner, examples, objective.link.output, progress)
     seed, own = seed_of(model), [names.index(name) for name in objective.names]
-    if isinstance(objective, OneClass):
+    if isinstance(objective, Embedding):
+        truth = truth.astype(np.int64)
+        measures = of_embedding(search(answers, *truth.T), truth[:, 0], seed=seed)
+        found = Scores(measures=measures)
+    elif isinstance(objective, OneClass):
         found = scores.of(
             answers,
             np.array(own)[truth],
@@ -141,6 +147,10 @@ def _names(model: ModelFolder, runner: OnnxModel[Any, Any], dataset: Dataset) ->
             f"{dataset.root} has {dataset.modality}s, and {uid} is a model of {takes}s",
             hint=f"give it {takes}s",
         )
+    if dataset.kind == "embedding":
+        if EMBEDDING not in runner.outputs:
+            raise UsageError(f"{uid} has no embedding to compare examples by", hint=again)
+        return dataset.classes
     if not runner.labels or not {PROBABILITIES, PREDICTIONS} & {*runner.outputs}:
         raise UsageError(f"{uid} has no classes to compare with the data's", hint=again)
     kind = "multi-label" if runner.thresholds else "classification"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from catalog.errors import ConversionError
 from converters.folder import Parity
 from converters.runtime import OnnxModel
-from converters.session import Device
 from finetuning.cut import Tried
 from finetuning.data.dataset import Example, Kind, Skipped
 from finetuning.data.findings import Finding
@@ -31,6 +29,7 @@ SCHEMA_VERSION = 3
 
 # What a model is measured against, in words.
 BASELINES = {
+    "chance": "any other example",
     "majority": "always the most frequent class",
     "frequency": "how often each label holds",
     "mean": "always the mean",
@@ -143,18 +142,16 @@ class HeldOut:
     learned: Truth  # that of the training examples
     trust: Trust | None
     seed: int
+    untouched: NDArray[np.floating] | None = None  # the network's own embedding (N, D)
 
 
 def answers(
-    file: Path,
+    model: OnnxModel[Any, Any],
     examples: Sequence[Example],
     output: str,
-    *,
-    device: Device,
     progress: Callable[[str], None],
 ) -> NDArray[np.float64]:
-    """What the file gives of each example, from the example's own file on, float64 (N, K)."""
-    model: OnnxModel[Any, Any] = OnnxModel.open(file, device=device)
+    """What the model gives of each example, from the example's own file on, float64 (N, K)."""
     # What is shorter than the rest of its batch would be padded.
     order = np.argsort([example.length for example in examples], kind="stable")
     rows = []
@@ -226,7 +223,9 @@ def gain(
     count = len(baselines[over])
     own, other = objective.scorer(said[:count], truth[:count]), scorers[over]
     value = own(None) - other(None)
-    return Gain(over=over, value=value, interval=interval((own, other), count, seed=seed))
+    clusters = objective.clusters(truth[:count])
+    within = interval((own, other), count, seed=seed, clusters=clusters)
+    return Gain(over=over, value=value, interval=within)
 
 
 def learning_curve(

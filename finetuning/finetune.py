@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as replaced
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,7 +24,8 @@ from safetensors.numpy import save
 from catalog.errors import UsageError
 from converters.convert import WEIGHTS
 from converters.folder import LABELS, ONNX, Manifest, ModelFolder
-from converters.interface import TOKENIZER
+from converters.interface import EMBEDDING, TOKENIZER
+from converters.runtime import OnnxModel
 from converters.session import Device
 from finetuning import (
     baselines,
@@ -121,8 +123,7 @@ def finetune(
                 data, options, input_size=size[-1] if size else None, progress=progress
             )
             _check_modality(dataset, model)
-            strategy.check(model, unfreeze)
-            objective_of(dataset, balanced=balanced)  # fails early
+            strategy.check(model, unfreeze, objective_of(dataset, balanced=balanced))
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
             plain = _plain_features(dataset, cache, progress, ranks)
             dataset = dataset.without(plain.unreadable)
@@ -146,6 +147,8 @@ def finetune(
         if found is not frozen:
             with clock("held out", f"features of {len(test.examples)} held out, trained"):
                 found.see(work, test.examples)
+        if objective.kind == "embedding":
+            found = found.knowing(dataset.examples)
         record = described.record_of(model, uid, dataset, objective, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = baselines.beside(work, plain, found)
@@ -167,13 +170,8 @@ def finetune(
             graph.save(tuned, folder / ONNX)
             _write_weights(model, found, dataset.classes, folder)
         with clock("evaluation", f"measuring it on {len(test.examples)} held out"):
-            answers = evaluation.answers(
-                folder / ONNX,
-                test.examples,
-                objective.link.output,
-                device=device,
-                progress=progress,
-            )
+            made: OnnxModel[Any, Any] = OnnxModel.open(folder / ONNX, device=device)
+            answers = evaluation.answers(made, test.examples, objective.link.output, progress)
             expected = found.head.link(found.logits(test.examples))
             parity = evaluation.parity(answers, expected, objective, learned)
 
@@ -211,12 +209,17 @@ def finetune(
             "skipped": dataset.skipped,
             "findings": findings.items,
         }
-        held = HeldOut(test.examples, answers, truth, learned, found.trust, seed)
+        own = None
+        if objective.kind == "embedding":
+            base: OnnxModel[Any, Any] = OnnxModel.open(model.onnx, device=device)
+            own = evaluation.answers(base, test.examples, EMBEDDING, progress)
+        held = HeldOut(test.examples, answers, truth, learned, found.trust, seed, own)
         metrics = metrics_of(shared, held, objective)
         worst = metrics.worst
         metrics = msgspec.structs.replace(
             metrics,
-            nearest=of_worst(frozen, train, test, worst[: report.MISTAKES], count=report.NEIGHBORS),
+            nearest=metrics.nearest
+            or of_worst(frozen, train, test, worst[: report.MISTAKES], count=report.NEIGHBORS),
             previous=runs.previous(out, places(dataset, sides), metrics.score, worst),
         )
         write_split(folder / SPLIT, dataset, sides)
@@ -226,6 +229,7 @@ def finetune(
             found.cut.stages,
             found.framing.preprocess,
             trained=found.backbone is not None,
+            projected=objective.kind == "embedding",
         )
         manifest = described.manifest(
             request, record, dataset, metrics, parity, described.layers(model, tuned), made_of
@@ -294,6 +298,8 @@ def _write_weights(model: ModelFolder, found: Probe, classes: Sequence[str], fol
         "weight": np.ascontiguousarray(head.weight, np.float32),  # safetensors takes any order
         "bias": np.ascontiguousarray(head.bias, np.float32),
     }
+    if head.prototypes is not None:
+        tensors["prototypes"] = np.ascontiguousarray(head.prototypes, np.float32)
     (folder / lineage.HEAD).write_bytes(save(tensors))
     if classes:
         text = "".join(f"{name}\n" for name in classes)

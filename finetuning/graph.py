@@ -22,6 +22,7 @@ from converters.interface import (
     PIXEL_VALUES,
     PREDICTIONS,
     PROBABILITIES,
+    SIMILARITIES,
 )
 from converters.preprocess import onnx_nodes
 from finetuning.heads import LinearHead
@@ -29,6 +30,9 @@ from finetuning.pools import add
 from finetuning.stages import Stage
 
 LAYERS = "tlhub.layers"  # in the metadata
+_PROJECTED, _FEATURES = "head/projected", "head/features"  # inside, of an embedding
+# What heads have made, of the tensors of a graph.
+_HEADS = (LOGITS, PROBABILITIES, PREDICTIONS, SIMILARITIES, EMBEDDING, _PROJECTED, _FEATURES)
 
 
 def load(file: Path) -> onnx.ModelProto:
@@ -97,8 +101,9 @@ def with_head(
     """The graph up to these stages, with a new head on their vectors side by side.
 
     Outputs ``logits`` and ``probabilities`` (batch, classes), or of numbers ``predictions``, and
-    ``embedding`` (batch, features), float32. What only the old head or layers above the stages
-    needed is gone. ``metadata`` replaces what is there under the same keys.
+    ``embedding`` (batch, features), float32; where that is what the head makes, it alone and, of a
+    head with prototypes, ``similarities`` (batch, known classes). What only the old head or layers
+    above the stages needed is gone. ``metadata`` replaces what is there under the same keys.
 
     Raises:
         ConversionError: the result is not valid ONNX.
@@ -107,35 +112,17 @@ def with_head(
     tuned.CopyFrom(model)
     graph = tuned.graph
     [old] = [output for output in graph.output if output.name == EMBEDDING]
-    _embed(graph, stages)
-    classes, features = head.weight.shape
-    weight, bias = "head/weight", "head/bias"
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(head.weight.astype(np.float32), weight),
-            numpy_helper.from_array(head.bias.astype(np.float32), bias),
-        ]
-    )
-    link = head.link
-    scores = LOGITS if link.operator else link.output
-    graph.node.append(
-        helper.make_node("Gemm", [EMBEDDING, weight, bias], [scores], name="head", transB=1)
-    )
-    if link.operator:
-        answers = helper.make_node(link.operator, [scores], [link.output], name=link.output)
-        if link.operator == "Softmax":
-            answers.attribute.append(helper.make_attribute("axis", -1))
-        graph.node.append(answers)
+    is_embedding = head.link.output == EMBEDDING
+    features = _FEATURES if is_embedding else EMBEDDING
+    _embed(graph, stages, features)
+    outputs = _add_head(graph, head, features)
     batch = old.type.tensor_type.shape.dim[0]
     rows = batch.dim_param or (batch.dim_value if batch.HasField("dim_value") else None)
-    outputs = [
+    values = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, width])
-        for name, width in (
-            *((name, classes) for name in dict.fromkeys((scores, link.output))),
-            (EMBEDDING, features),
-        )
+        for name, width in outputs.items()
     ]
-    _set(graph.output, outputs)
+    _set(graph.output, values)
     _prune(graph)
     props = {item.key: item.value for item in model.metadata_props} | dict(metadata)
     if LAYERS in props:
@@ -149,6 +136,35 @@ def with_head(
             hint="the model was not kept; please report which backbone it was",
         ) from error
     return tuned
+
+
+def _add_head(graph: onnx.GraphProto, head: LinearHead, features: str) -> dict[str, int]:
+    """Append a head on ``features``; what it gives, with the width of each."""
+    weight, bias, prototypes = "head/weight", "head/bias", "head/prototypes"
+    tensors = {weight: head.weight, bias: head.bias}
+    if head.prototypes is not None:
+        tensors[prototypes] = head.prototypes.T
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
+        for name, value in tensors.items()
+    )
+    link, (width, taken) = head.link, head.weight.shape
+    projects = link.output == EMBEDDING
+    scores = _PROJECTED if projects else LOGITS if link.operator else link.output
+    node = helper.make_node("Gemm", [features, weight, bias], [scores], name="head", transB=1)
+    graph.node.append(node)
+    if link.operator:
+        answers = helper.make_node(link.operator, [scores], [link.output], name=link.output)
+        if link.operator != "Sigmoid":
+            answers.attribute.append(helper.make_attribute("axis", -1))
+        graph.node.append(answers)
+    if not projects:
+        return {**dict.fromkeys((scores, link.output), width), EMBEDDING: taken}
+    if head.prototypes is None:
+        return {EMBEDDING: width}
+    node = helper.make_node("MatMul", [EMBEDDING, prototypes], [SIMILARITIES], name=SIMILARITIES)
+    graph.node.append(node)
+    return {SIMILARITIES: len(head.prototypes), EMBEDDING: width}
 
 
 def _left(layers: str, made: Set[str]) -> str:
@@ -165,21 +181,21 @@ def tensors_of(model: onnx.ModelProto) -> set[str]:
     return {name for node in model.graph.node for name in node.output}
 
 
-def _embed(graph: onnx.GraphProto, stages: Sequence[Stage]) -> None:
-    """Make ``embedding`` the vectors of these stages side by side; the old names get out of way."""
-    made = {name for node in graph.node for name in node.output}
+def _embed(graph: onnx.GraphProto, stages: Sequence[Stage], features: str) -> None:
+    """Make ``features`` the vectors of these stages side by side; old names get out of the way."""
+    made = {name for node in graph.node for name in (*node.output, node.name)}
     before = "before/"
     while any(name.startswith(before) for name in made):
         before = f"before/{before}"
     constants = {item.name for item in graph.initializer if item.name.startswith("head/")}
-    for name in (LOGITS, PROBABILITIES, PREDICTIONS, EMBEDDING, *sorted(constants)):
+    for name in (*_HEADS, *sorted(constants)):
         _rename(graph, name, f"{before}{name}")
     add(graph, stages)
     vectors = [
         f"{before}{EMBEDDING}" if stage.output == EMBEDDING else stage.output for stage in stages
     ]
     graph.node.append(
-        helper.make_node("Concat", vectors, [EMBEDDING], name=f"{before}stages", axis=1)
+        helper.make_node("Concat", vectors, [features], name=f"{before}stages", axis=1)
     )
 
 

@@ -4,7 +4,7 @@ Three methods are tried of classes: shrinkage LDA and ridge regression, which ar
 do best where examples are few, and multinomial logistic regression at several strengths. Labels
 have the latter two, and numbers ridge regression. A head is one matrix and one vector whatever made
 it. k-nearest neighbors are measured beside, and never exported: the file would have to carry the
-features of every training example.
+features of every training example. The heads of an embedding are in `finetuning.projections`.
 
 For logistic regression features are standardized, which is then folded into the weights. Where
 there are fewer examples than features it is fitted in the subspace that the examples span: by the
@@ -14,6 +14,7 @@ that nothing is lost and a fit takes milliseconds.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from finetuning import projections
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Kind
 from finetuning.features import Rows
@@ -38,6 +40,7 @@ METHODS: dict[Kind, tuple[str, ...]] = {
     "classification": (LDA, RIDGE, LOGISTIC),
     "multi-label": (LOGISTIC, RIDGE),
     "regression": (RIDGE,),
+    "embedding": projections.METHODS,
 }
 CLOSED = (LDA, RIDGE)  # that take no iterations
 
@@ -57,6 +60,7 @@ class LinearHead:
     method: str = LOGISTIC
     strength: float | None = None
     link: Link = SOFTMAX
+    prototypes: Floats | None = None  # (known classes, classes), of an embedding, of length 1
 
     def logits(self, x: Rows) -> Floats:
         """Scores (N, classes) of features (N, D); of numbers the numbers themselves."""
@@ -106,6 +110,8 @@ def fit(
     On one machine the same data give the same bytes, on however many cores: it is computed on one.
     """
     with threadpool_limits(1):
+        if objective.kind == "embedding":
+            return _projection(x, y, method, strength, objective)
         if method == LDA:
             return LinearHead(*discriminant(x, y, objective.weights(y)), LDA)
         if method == RIDGE:
@@ -136,6 +142,9 @@ def evidence(
 
     Of ``methods`` those that the objective has are tried.
     """
+    if objective.kind == "embedding":
+        with threadpool_limits(1):
+            return projected(x, y, METHODS[objective.kind], objective, seed=seed)
     folds = objective.folds(y, groups, seed=seed)
     if not len(folds.rows):
         return Evidence((), None, np.zeros((0, 0)), folds.y)
@@ -154,6 +163,54 @@ def evidence(
         near = _neighbors(x, folds, objective)
     _, best, logits = min(kinds, key=lambda item: item[0])
     return Evidence((*(item for _, item, _ in kinds), near), best, logits, folds.y)
+
+
+def _projection(
+    x: Rows, y: Truth, method: str, strength: float | None, objective: Objective
+) -> LinearHead:
+    numbered = np.unique(objective.strata(y), return_inverse=True)[1]
+    strength = strength or projections.DEFAULT
+    linear = projections.Spread.of(x, numbered).projected(method, strength)
+    return LinearHead(*linear, method, strength, objective.link)
+
+
+def projected(
+    x: NDArray[np.floating],
+    y: Truth,
+    methods: Sequence[str],
+    objective: Objective,
+    *,
+    seed: int = 0,
+    draws: int = 2,
+) -> Evidence:
+    """Each projection at its best shrinkage, by classes that were left out whole."""
+    places = np.random.default_rng(seed).permutation(len(y))[: projections.ROWS]
+    x, y = x[np.sort(places)], y[np.sort(places)]
+    judged: dict[tuple[str, float], list[HeadTried]] = defaultdict(list)
+    kept: list[tuple[Truth, dict[tuple[str, float], Floats]]] = []
+    tried = projections.tried(x, objective.strata(y), methods, seed=seed, draws=draws)
+    for rows, vectors in tried:
+        kept = kept or [(y[rows], vectors)]
+        for key, given in vectors.items():
+            judged[key].append(_judged(*key, given, y[rows], objective)[1])
+    if not kept:
+        return Evidence((), None, np.zeros((0, 0)), y)
+    means = [
+        HeadTried(
+            method=method,
+            strength=strength,
+            loss=float(np.mean([item.loss for item in items])),
+            score=float(np.mean([item.score for item in items])),
+        )
+        for (method, strength), items in judged.items()
+    ]
+    best_of = [
+        min((item for item in means if item.method == method), key=lambda item: item.loss or 0.0)
+        for method in methods
+    ]
+    best = min(best_of, key=lambda item: item.loss or 0.0)
+    [(truth, vectors)] = kept
+    return Evidence(tuple(best_of), best, vectors[best.method, best.strength or 0.0], truth)
 
 
 def _judged(

@@ -28,6 +28,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     record: ModelRecord  # by which its framework loads them
     stages: tuple[Stage, ...]  # its points that the head is on, side by side
+    projected: bool = False  # whether the graph's embedding is made of them by the head
 
 
 def network_of(folder: ModelFolder) -> Network:
@@ -43,7 +44,7 @@ def network_of(folder: ModelFolder) -> Network:
     if said is None:
         raise ConversionError(
             f"{manifest.uid} does not say how the network beneath its head is loaded: an older "
-            "tlhub made it",
+            "tlhub made it, or it is on the embedding of a run",
             hint=f"make it again with --force, or start from {manifest.record.base_model}",
         )
     try:
@@ -82,6 +83,8 @@ def points(base: ModelFolder, stages: Iterable[Stage]) -> tuple[Stage, ...]:
     """
     found: list[Stage] = []
     for stage in stages:
+        if stage == LAST and network_of(base).projected:
+            raise ConversionError(f"the embedding of {base.manifest.uid} is no point of a network")
         found += network_of(base).stages if stage == LAST else (stage,)
     return tuple(found)
 
@@ -93,11 +96,12 @@ def is_of_network(name: str) -> bool:
 
 def described(
     base: ModelFolder, uid: str, stages: Iterable[Stage], preprocess: Preprocess | None, *,
-    trained: bool,
+    trained: bool, projected: bool,
 ) -> Mapping[str, Any]:  # fmt: skip
     """What the manifest of the run ``uid`` says of what it was made of, and of its network.
 
-    ``stages`` are the base's, or of a network that was ``trained`` its own.
+    ``stages`` are the base's, or of a network that was ``trained`` its own; ``projected`` says that
+    the run's embedding is what its head makes of them.
     """
     manifest = base.manifest
     files = {
@@ -110,7 +114,8 @@ def described(
     found: dict[str, Any] = {_BASE: said if before is None else {**said, _BASE: before}}
     try:
         network = network_of(base)
-    except ConversionError:  # of an older run, whose base is as unknown to this one
+        on = tuple(stages) if trained else points(base, stages)
+    except ConversionError:  # of an older run, or on the projection of another
         return found
     record = msgspec.structs.replace(
         network.record, preprocess=preprocess, labels=(), label_set=None, evals=(), artifacts=()
@@ -119,6 +124,5 @@ def described(
         record = msgspec.structs.replace(
             record, uid=uid, base_model=manifest.uid, relation="finetune"
         )
-    on = tuple(stages) if trained else points(base, stages)
-    beneath = Network(record=record, stages=on)
+    beneath = Network(record=record, stages=on, projected=projected)
     return {**found, _NETWORK: msgspec.to_builtins(beneath)}

@@ -8,7 +8,7 @@ strategy that goes on from here takes the `Work` and the `Probe`, and gives a `C
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from finetuning.features import Features, Rows, extract
 from finetuning.framing import Framing, framings
 from finetuning.heads import Evidence, LinearHead
 from finetuning.objectives.objective import Objective, Trust, Truth
-from finetuning.ridge import Floats
+from finetuning.ridge import Floats, unit
 from finetuning.stages import LAST
 
 if TYPE_CHECKING:
@@ -104,6 +104,13 @@ class Probe:
     def loss(self) -> float | None:
         """The loss of left-out training examples."""
         return self.evidence.best.loss if self.evidence.best else None
+
+    def knowing(self, examples: Sequence[Example]) -> Probe:
+        """The same with the mean of each class of these examples, that were seen, as prototypes."""
+        vectors = self.head.link(self.logits(examples))
+        y = np.array([example.target for example in examples], np.int64)
+        means = np.stack([vectors[y == n].mean(axis=0) for n in range(int(y.max()) + 1)])
+        return replace(self, head=replace(self.head, prototypes=unit(means)))
 
     def see(self, work: Work, examples: Sequence[Example]) -> None:
         """Compute the features of further examples, held-out ones for instance."""

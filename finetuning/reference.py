@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional
 from catalog.errors import UsageError
 from converters.backbone import Network, TorchBackbone
 from converters.folder import ModelFolder
-from converters.interface import EMBEDDING, LOGITS, PREDICTIONS
+from converters.interface import EMBEDDING, LOGITS, PREDICTIONS, SIMILARITIES
 from converters.layers import Tapped
 from finetuning import lineage
 from finetuning.stages import Stage
@@ -56,6 +56,27 @@ class Headed(Network):
         return functional.linear(embedding, self.weight, self.bias), embedding
 
 
+class Projected(Headed):
+    """A network whose embedding is a projection of some of its stages, of length 1.
+
+    ``forward`` returns its cosines (N, classes) with the classes' prototypes, and it (N, features).
+    """
+
+    prototypes: torch.Tensor
+
+    def __init__(
+        self, network: Network, stages: Sequence[Stage], head: Mapping[str, torch.Tensor]
+    ) -> None:
+        super().__init__(network, stages, head["weight"], head["bias"], "identity")
+        self.outputs = (SIMILARITIES, EMBEDDING)
+        self.register_buffer("prototypes", head["prototypes"])
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and embedding of a batch."""
+        vectors = functional.normalize(super().forward(*tensors)[0])
+        return vectors @ self.prototypes.T, vectors
+
+
 def reference(run: ModelFolder) -> TorchBackbone:
     """The network of a run with its head.
 
@@ -74,5 +95,7 @@ def reference(run: ModelFolder) -> TorchBackbone:
     head = load_file(run.path / lineage.HEAD)
     kind = str((run.manifest.run or {})["metrics"]["kind"])
     stages = lineage.network_of(run).stages
+    if kind == "embedding":
+        return replace(backbone, module=Projected(backbone.module, stages, head))
     module = Headed(backbone.module, stages, head["weight"], head["bias"], _ACTIVATIONS[kind])
     return replace(backbone, module=module)

@@ -19,11 +19,16 @@ from finetuning import card, drawing
 from finetuning.data.dataset import Dataset, Example, classes_of, printable
 from finetuning.evaluation import BASELINES, CurvePoint, Metrics
 from finetuning.results.classes import ClassMetrics
+from finetuning.results.embedding import Confused, EmbeddingMetrics
 from finetuning.results.labels import LabelMetrics, LabelMistake
 from finetuning.results.numbers import NumberMetrics, NumberMistake
 from finetuning.scores import TITLES, Answer, confusions
 
-AnyMistake = Answer | LabelMistake | NumberMistake
+AnyMistake = Answer | LabelMistake | NumberMistake | Confused
+
+# What is made small, and how cuts are judged.
+_LOSSES = {"regression": "squared error", "embedding": "1 - mAP@R"}
+_JUDGES = {"embedding": "within-class whitening"}
 
 MISTAKES = 12
 NEIGHBORS = 3  # training examples beside each of them
@@ -80,7 +85,8 @@ def write(file: Path, out: Path, manifest: Manifest, metrics: Metrics, data: Dat
             folder=manifest.record.source_datasets[-1].id,
             names=BASELINES,
             best=metrics.gain.over,
-            loss="squared error" if metrics.kind == "regression" else "log loss",
+            loss=_LOSSES.get(metrics.kind, "log loss"),
+            judge=_JUDGES.get(metrics.kind, "ridge regression"),
             curve=curve(metrics.learning_curve),
             profile=drawing.profile(
                 metrics.cuts, metrics.stages, plain=metrics.kind == "regression"
@@ -196,7 +202,7 @@ def _of_kind(metrics: Metrics, examples: Mapping[str, Example]) -> dict[str, obj
 
 
 def _mistakes(metrics: Metrics) -> Sequence[AnyMistake]:
-    if isinstance(metrics, (ClassMetrics, LabelMetrics, NumberMetrics)):
+    if isinstance(metrics, (ClassMetrics, LabelMetrics, NumberMetrics, EmbeddingMetrics)):
         return metrics.mistakes[:MISTAKES]
     return ()
 

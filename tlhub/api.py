@@ -311,7 +311,7 @@ def finetune(
     from finetuning.finetune import finetune as run
 
     settings = settings or Settings.load()
-    check_place(Path(data))  # before minutes of work on the model
+    check_place(Path(data), options)  # before minutes of work on the model
     rank_of(unfreeze)  # fails early
     _use(settings.features, settings)
     folder = converted(str(model), settings, progress, input_size)

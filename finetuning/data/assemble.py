@@ -62,16 +62,17 @@ def assemble(found: Found, kind: Kind | None) -> Dataset:
         DataError: fewer than two classes are left, one of them has no example to learn from, or
             most contents cannot be read.
     """
-    understood = labels.resolve(
-        [raw.label for raw in found.raws], kind, found.classes, found.column
-    )
+    classes_to_come = kind == "embedding"
+    told = [raw.label for raw in found.raws]
+    meant: Kind | None = "classification" if classes_to_come else kind
+    understood = labels.resolve(told, meant, found.classes, found.column)
     skipped = list(found.skipped)
     hashed = _hashed(found, understood, skipped)
     examples = _without_conflicts(hashed, understood.kind, skipped)
     notes = (*found.notes, *([understood.note] if understood.note else []))
     data = Dataset(
         found.root,
-        understood.kind,
+        "embedding" if classes_to_come else understood.kind,
         found.modality,
         understood.classes,
         tuple(examples),
@@ -79,7 +80,9 @@ def assemble(found: Found, kind: Kind | None) -> Dataset:
         notes,
         understood.numbers,
     )
-    return _checked(data, {e.target for e in hashed} if data.kind == "classification" else set())
+    return _checked(
+        data, {e.target for e in hashed} if understood.kind == "classification" else set()
+    )
 
 
 def _hashed(found: Found, understood: labels.Labels, skipped: list[Skipped]) -> list[Example]:
@@ -167,11 +170,13 @@ def _checked(data: Dataset, before: set[object]) -> Dataset:
                 hint="delete the copies that do not belong there",
             )
     gone = [name for n, name in enumerate(data.classes) if not learned[n]]
-    if gone:
+    if gone and data.kind != "embedding":
         raise DataError(
             f"{data.root} has classes that nothing can be learned of: {some(gone)}",
             hint="add examples of them to the training part, or take them out",
         )
+    if data.kind == "embedding":
+        return data
     given = {e.part for e in data.examples} - {None}
     held = {n for e in data.examples if e.part == "test" for n in classes_of(e.target)}
     if "test" in given and (missing := [c for n, c in enumerate(data.classes) if n not in held]):

@@ -30,7 +30,7 @@ def findings(data: Dataset) -> Iterator[Finding]:
     few = [f"{name} ({count})" for name, count in counts.items() if 1 < count < _FEW]
     if single:
         yield Finding.of("single", "classes of one example", single, "nothing of them is held out")
-    if few:
+    if few and data.kind != "embedding":
         text = f"classes of fewer than {_FEW} examples"
         yield Finding.of("few", text, few, "kept: their results are uncertain")
     most, least = counts.most_common()[0], counts.most_common()[-1]

@@ -14,7 +14,7 @@ from converters.images import RGB, read_image
 
 _log = logging.getLogger(__name__)
 
-Kind = Literal["classification", "multi-label", "regression"]
+Kind = Literal["classification", "multi-label", "regression", "embedding"]
 Modality = Literal["image", "text"]
 Part = Literal["train", "test"]
 # By kind: a class, the classes that hold, numbers.

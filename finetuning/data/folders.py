@@ -14,7 +14,7 @@ from catalog.errors import DataError, TlhubError
 from converters.images import SUFFIXES
 from finetuning.data import texts
 from finetuning.data.assemble import Found, Raw
-from finetuning.data.dataset import Modality, Part, Skipped, printable, some
+from finetuning.data.dataset import Kind, Modality, Part, Skipped, printable, some
 from finetuning.data.files import Content, Files, read_bytes, suffix
 from finetuning.data.labels import check_name
 
@@ -23,17 +23,17 @@ _TRAIN, _VALIDATION = {"train", "training"}, {"val", "valid", "validation", "dev
 _Classes = dict[tuple[Part | None, str], dict[str, Content]]
 
 
-def check(files: Files) -> None:
+def check(files: Files, kind: Kind | None = None) -> None:
     """Raise early what `read` would: no file is opened, so that it takes no time.
 
     Raises:
         DataError: there are fewer than two classes, a class is empty or its name cannot be a
-            label, or `train/` and `test/` do not have the same classes.
+            label, or `test/` has others than `train/`, which of an embedding it may.
     """
-    _classes(files, _modality(files), [])
+    _classes(files, _modality(files), [], kind)
 
 
-def read(files: Files) -> Found:
+def read(files: Files, kind: Kind | None = None) -> Found:
     """The images or texts of the class folders.
 
     Raises:
@@ -41,7 +41,7 @@ def read(files: Files) -> Found:
     """
     skipped = list(files.skipped)
     modality = _modality(files)
-    classes = _classes(files, modality, skipped)
+    classes = _classes(files, modality, skipped, kind)
     raws, notes = [], []
     for (part, label), members in classes.items():
         for name, content in members.items():
@@ -83,7 +83,9 @@ def _modality(files: Files) -> Modality:
     return "text" if endings & texts.SUFFIXES and not endings & SUFFIXES else "image"
 
 
-def _classes(files: Files, modality: Modality, skipped: list[Skipped]) -> _Classes:
+def _classes(
+    files: Files, modality: Modality, skipped: list[Skipped], kind: Kind | None
+) -> _Classes:
     """The files of each part and class."""
     parts = parts_of(files.top()[0])
     endings = SUFFIXES if modality == "image" else texts.SUFFIXES
@@ -106,7 +108,7 @@ def _classes(files: Files, modality: Modality, skipped: list[Skipped]) -> _Class
         else:
             found[place][name] = content
     skipped += [Skipped(printable(name), reason) for name, reason in left_out.items()]
-    _refuse(files, found, modality)
+    _refuse(files, found, modality, kind)
     return dict(sorted(found.items(), key=lambda item: (item[0][0] or "", item[0][1])))
 
 
@@ -121,7 +123,7 @@ def _place(name: str, parts: dict[str, Part]) -> tuple[Part | None, str] | None:
     return part, pieces[0] if len(pieces) > 1 else ""
 
 
-def _refuse(files: Files, found: _Classes, modality: Modality) -> None:
+def _refuse(files: Files, found: _Classes, modality: Modality, kind: Kind | None) -> None:
     for (_, name), members in found.items():
         check_name(name)
         if not members:
@@ -132,7 +134,7 @@ def _refuse(files: Files, found: _Classes, modality: Modality) -> None:
             )
     learned = {name for part, name in found if part != "test"}
     held = {name for part, name in found if part == "test"}
-    if unknown := held - learned:
+    if (unknown := held - learned) and kind != "embedding":
         raise DataError(
             f"{files.root} has classes to test that nothing can be learned of: "
             f"{some(sorted(unknown))}",

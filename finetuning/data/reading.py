@@ -57,7 +57,7 @@ def _parted(found: Found, file: Path) -> Found:
     return replace(found, raws=raws, notes=notes)
 
 
-def check_place(data: Path) -> None:
+def check_place(data: Path, options: Options | None = None) -> None:
     """Raise early what `read` would raise of a folder or a name: nothing is opened.
 
     Raises:
@@ -72,7 +72,7 @@ def check_place(data: Path) -> None:
         elif not data.is_dir() or not (saved.is_saved(data) or shards.expand(data)):
             files = of_folder(data)
             if not _tables(files):
-                folders.check(files)
+                folders.check(files, (options or Options()).kind)
 
 
 def _found(data: Path, options: Options) -> tuple[Found, Kind | None]:
@@ -99,7 +99,7 @@ def _in_files(files: Files, options: Options) -> tuple[Found, Kind | None]:
     """What a folder or an archive holds: tables that say what is what, or class folders."""
     named = _tables(files)
     if not named:
-        return folders.read(files), "classification"
+        return folders.read(files, options.kind), "classification"
     read_ones = [(tables.read(files.found[name], name), part) for name, part in named.items()]
     table = tables.joined([one for one, _ in read_ones])
     parts = [part for one, part in read_ones for _ in one.rows]

@@ -33,6 +33,7 @@ SPLIT = "split.csv"  # of a run
 
 _BINS = 10  # of numbers
 _IN_A_BIN = 4  # examples at least
+_LEAST_CLASSES = 4  # of an embedding
 _NONE = -1  # the label of an example of which no label holds
 
 
@@ -49,7 +50,7 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
     """The data's own split where they have one, else a stratified one.
 
     A class that cannot be parted, since it has one example or all of it belongs together, is
-    learned from alone.
+    learned from alone. For an embedding whole classes are held out, ``test_fraction`` of them.
 
     Raises:
         UsageError: ``test_fraction`` is not between 0 and 1.
@@ -63,6 +64,8 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
         train = tuple(i for i, example in enumerate(data.examples) if example.part == "train")
         test = tuple(i for i, example in enumerate(data.examples) if example.part == "test")
         return Split(train, test, given=True)
+    if data.kind == "embedding":
+        return _by_class(data, seed, test_fraction)
     labels = strata(data.kind, [example.target for example in data.examples])
 
     def place(unit: Sequence[int]) -> bytes:
@@ -84,6 +87,34 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
         _log.warning("nothing is held out of these classes: %s", some(names))
     train = tuple(i for i in range(len(data.examples)) if i not in held)
     return Split(train, tuple(sorted(held)), given=False)
+
+
+def _by_class(data: Dataset, seed: int, test_fraction: float) -> Split:
+    """Whole classes held out, as the seed and their names say.
+
+    Raises:
+        DataError: there are too few classes of several examples.
+    """
+    of_class: dict[int, set[str]] = defaultdict(set)
+    for example in data.examples:
+        for n in classes_of(example.target):
+            of_class[n].add(example.group or example.near or example.sha256)
+    several = [n for n, found in of_class.items() if len(found) > 1]
+    if len(several) < _LEAST_CLASSES:
+        raise DataError(
+            f"{data.root} has {len(several)} classes of several examples; an embedding is learned "
+            f"from some and judged by others, {_LEAST_CLASSES} at least",
+            hint="add classes, or a test part of their own",
+        )
+
+    def place(n: int) -> bytes:
+        return hashlib.sha256(f"{seed}:{data.classes[n]}".encode()).digest()
+
+    count = min(max(2, round(test_fraction * len(several))), len(several) - 2)
+    held = set(sorted(several, key=place)[:count])
+    sides = [bool(held.intersection(classes_of(e.target))) for e in data.examples]
+    train = tuple(i for i, is_held in enumerate(sides) if not is_held)
+    return Split(train, tuple(i for i, is_held in enumerate(sides) if is_held), given=False)
 
 
 def write(file: Path, data: Dataset, sides: Split) -> None:

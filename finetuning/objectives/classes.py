@@ -81,6 +81,9 @@ class OneClass:
         """The class of each."""
         return y
 
+    def clusters(self, y: Labels) -> None:
+        """Examples are drawn one by one."""
+
     def folds(self, y: Labels, groups: Sequence[str], *, seed: int) -> Folds:
         """Folds of equal parts of each class."""
         return Folds.of(y, groups, seed=seed)

@@ -72,6 +72,9 @@ class SeveralLabels:
         found: Labels = np.where(y.any(axis=1), rarity.argmin(axis=1), y.shape[1])
         return found
 
+    def clusters(self, y: Labels) -> None:
+        """Examples are drawn one by one."""
+
     def folds(self, y: Labels, groups: Sequence[str], *, seed: int) -> Folds:
         """Folds over which the rare labels are spread."""
         return Folds.spread(y, self.strata(y), groups, seed=seed)

@@ -78,6 +78,9 @@ class Numbers:
         spread = np.where(y.std(axis=0) > 0, y.std(axis=0), 1)
         return binned(((y - y.mean(axis=0)) / spread).mean(axis=1), _STRATA)
 
+    def clusters(self, y: Floats) -> None:
+        """Examples are drawn one by one."""
+
     def folds(self, y: Floats, groups: Sequence[str], *, seed: int) -> Folds:
         """Folds over the whole range."""
         return Folds.spread(y, self.strata(y), groups, seed=seed)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.interface import PREDICTIONS, PROBABILITIES
+from converters.interface import EMBEDDING, PREDICTIONS, PROBABILITIES
+from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind
 from finetuning.folds import Folds
 from finetuning.objectives.lesson import Lesson
-from finetuning.ridge import Floats
+from finetuning.ridge import Floats, unit
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -43,6 +44,8 @@ class Link:
         """Answers (N, K) for scores (N, K)."""
         if self.operator is None:
             return scores
+        if self.operator == "LpNormalization":
+            return unit(scores)
         if self.operator == "Sigmoid":
             found: Floats = np.exp(-np.logaddexp(0, -scores))
             return found
@@ -54,6 +57,7 @@ class Link:
 SOFTMAX = Link(PROBABILITIES, "Softmax")
 SIGMOID = Link(PROBABILITIES, "Sigmoid")
 IDENTITY = Link(PREDICTIONS, None)
+UNIT = Link(EMBEDDING, "LpNormalization")  # of length 1
 
 
 class Trust(Protocol):
@@ -106,6 +110,9 @@ class Objective(Protocol):
     def strata(self, y: Truth) -> NDArray[np.int64]:
         """One number for each example (N,), by which they are spread over parts."""
 
+    def clusters(self, y: Truth) -> Labels | None:
+        """What other data would have others of, a number for each example (N,); None: examples."""
+
     def folds(self, y: Truth, groups: Sequence[str], *, seed: int) -> Folds:
         """Which are left out together; none where too few can be."""
 
@@ -137,13 +144,20 @@ class Objective(Protocol):
         """How a network is trained on examples of this truth, and judged."""
 
 
-def interval(scorers: Sequence[Scorer], count: int, *, seed: int) -> tuple[float, float]:
-    """The 95 % interval of a score, or of the first over the second, by a bootstrap."""
+def interval(
+    scorers: Sequence[Scorer], count: int, *, seed: int, clusters: Labels | None = None
+) -> tuple[float, float]:
+    """The 95 % interval of a score, or of the first over the second, by a bootstrap.
+
+    ``count`` examples are drawn, or their ``clusters``, each whole.
+    """
+    of = np.arange(count) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    count = int(of.max(initial=-1)) + 1
     random = np.random.default_rng(seed)
     found = []
     for _ in range(_DRAWS):
         drawn = random.integers(0, count, count)
-        weights = np.bincount(drawn, minlength=count).astype(np.float64)
+        weights = np.bincount(drawn, minlength=count).astype(np.float64)[of]
         own, *other = (scorer(weights) for scorer in scorers)
         found.append(own - sum(other))
     low, high = np.nanquantile(found, [0.025, 0.975])

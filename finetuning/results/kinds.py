@@ -10,12 +10,13 @@ from catalog.errors import DataError, UsageError
 from finetuning.data.dataset import Dataset
 from finetuning.evaluation import HeldOut, Metrics
 from finetuning.objectives.classes import ClassTrust, OneClass
+from finetuning.objectives.embedding import Embedding, PairTrust
 from finetuning.objectives.labels import SeveralLabels
 from finetuning.objectives.numbers import Numbers
 from finetuning.objectives.objective import Trust
-from finetuning.results import classes, labels, numbers
+from finetuning.results import classes, embedding, labels, numbers
 
-AnyObjective = OneClass | SeveralLabels | Numbers
+AnyObjective = OneClass | SeveralLabels | Numbers | Embedding
 
 
 def objective_of(dataset: Dataset, *, balanced: bool = False) -> AnyObjective:
@@ -32,6 +33,8 @@ def objective_of(dataset: Dataset, *, balanced: bool = False) -> AnyObjective:
             f"{dataset.root} is data for {dataset.kind}, where there are no classes to balance",
             hint="leave out --balanced",
         )
+    if dataset.kind == "embedding":
+        return Embedding(dataset.classes)
     if dataset.kind == "multi-label":
         return SeveralLabels(dataset.classes)
     objective = Numbers(dataset.numbers)
@@ -50,6 +53,8 @@ def metrics_of(shared: Mapping[str, Any], held: HeldOut, objective: AnyObjective
         return classes.metrics(shared, held, objective)
     if isinstance(objective, SeveralLabels):
         return labels.metrics(shared, held, objective)
+    if isinstance(objective, Embedding):
+        return embedding.metrics(shared, held, objective)
     return numbers.metrics(shared, held, objective)
 
 
@@ -61,5 +66,8 @@ def facts_of(objective: AnyObjective, trust: Trust | None) -> dict[str, str]:
         return {**facts, "tlhub.labels": "[]", "tlhub.numbers": names}
     if isinstance(objective, SeveralLabels):
         return {**facts, "tlhub.thresholds": json.dumps(labels.thresholds(trust, objective))}
+    if isinstance(objective, Embedding):
+        threshold = trust.threshold if isinstance(trust, PairTrust) else None
+        return {**facts, "tlhub.same_class_from": json.dumps(threshold)}
     temperature = trust.calibration.temperature if isinstance(trust, ClassTrust) else 1.0
     return {**facts, "tlhub.temperature": str(temperature)}

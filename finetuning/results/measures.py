@@ -1,4 +1,4 @@
-"""The measures of labels and of numbers: a run's own, and those of `evaluate`."""
+"""The measures of labels, of numbers and of embeddings: a run's own, and those of `evaluate`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from finetuning import retrieval
+from finetuning.calibration import Labels
 from finetuning.objectives import platt, ranking
 from finetuning.objectives.labels import SeveralLabels
 from finetuning.objectives.numbers import Numbers, mean_error, root_error
@@ -48,6 +50,30 @@ def of_numbers(
                 value=scorer(None), interval=within, is_share=False, higher_is_better=False
             )
     return found
+
+
+def of_embedding(found: retrieval.Found, y: Labels, *, seed: int) -> dict[str, Measure]:
+    """Of what each example found, by its class (N,): intervals are by other classes."""
+    rates = {
+        "recall@1": found.first,
+        **{f"recall@{count}": hit for count, hit in found.within.items()},
+        "R-precision": found.precision,
+        "mAP@R": found.average,
+    }
+    return {name: _mean(rate, y, seed) for name, rate in rates.items()}
+
+
+def _mean(rates: Floats, y: Labels, seed: int) -> Measure:
+    known = np.isfinite(rates)
+    rates, y = rates[known], y[known]
+    if not len(rates):
+        return Measure(value=0.0)
+
+    def mean(weights: Floats | None) -> float:
+        return float(np.average(rates, weights=weights))
+
+    within = interval([mean], len(rates), seed=seed, clusters=y)
+    return Measure(value=mean(None), interval=within)
 
 
 def _measure(scorer: Scorer, count: int, seed: int, is_share: bool = True) -> Measure:

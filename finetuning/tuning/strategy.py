@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
-from catalog.errors import ConversionError
+from catalog.errors import ConversionError, UsageError
 from converters import parity
 from converters.backbone import TorchBackbone
 from converters.export import export
@@ -26,7 +26,7 @@ from finetuning.data.splits import strata
 from finetuning.features import Features, key_of
 from finetuning.framing import tuned_framing
 from finetuning.heads import LinearHead
-from finetuning.objectives.objective import Truth
+from finetuning.objectives.objective import Objective, Truth
 from finetuning.probe import Part, Probe, Work
 from finetuning.stages import Stage
 from finetuning.tuning import adapters
@@ -87,12 +87,17 @@ def improve(
     return _candidate(work, probe, tuned, _point(work, probe)), evidence
 
 
-def check(base: ModelFolder, unfreeze: str) -> None:
+def check(base: ModelFolder, unfreeze: str, objective: Objective) -> None:
     """See early that a network can be trained in a way, as far as its graph tells.
 
     Raises:
-        UsageError: it has no attention, and adapters were asked for.
+        UsageError: it has no attention, and adapters were asked for; or an embedding is asked for.
     """
+    if objective.kind == "embedding" and unfreeze not in {"auto", "none"}:
+        raise UsageError(
+            "an embedding is fitted to a network as it is: nothing of it can be unfrozen",
+            hint="leave out --unfreeze",
+        )
     if rank_of(unfreeze) and not attends(base):
         raise adapters.no_transformer()
 
@@ -120,11 +125,10 @@ def _features(work: Work, probe: Probe) -> NDArray[np.float32]:
 
 
 def _task(work: Work, probe: Probe, rank: int) -> Task:
-    backbone = network_of(work.base)
     stage, train = _point(work, probe), work.train
-    backbone, examples = examples_of(work, probe, backbone, train)
     objective, truth = work.objective, work.truth(train)
     lesson = objective.lesson(truth)
+    backbone, examples = examples_of(work, probe, network_of(work.base), train)
     factors, shifts = lesson.units
     # Not LDA: from scores that are too sure of themselves there is no way on.
     has_logistic = heads.LOGISTIC in heads.METHODS[objective.kind]

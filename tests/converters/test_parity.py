@@ -171,9 +171,11 @@ def test_ties_are_agreement_and_other_orders_are_not():
     swapped = {"logits": logits[:, [1, 0, 2, 3, 4, 5]]}
     wrong = {"logits": logits[:, [0, 2, 1, 3, 4, 5]]}
     reference = {"logits": logits}
-    assert parity._agreement([(reference, swapped)], 5) == 1
-    assert parity._agreement([(reference, wrong)], 1) == 1
-    assert parity._agreement([(reference, wrong), (reference, reference)], 5) == 0.5
+    tie = parity.TIE
+    assert parity._agreement([(reference, swapped)], 5, tie) == 1
+    assert parity._agreement([(reference, wrong)], 1, tie) == 1
+    assert parity._agreement([(reference, wrong), (reference, reference)], 5, tie) == 0.5
+    assert parity._agreement([(reference, wrong)], 5, 0.5) == 1
 
 
 def test_the_child_process_imports_neither_torch_nor_ours(tiny_model, tmp_path):

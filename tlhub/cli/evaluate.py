@@ -37,12 +37,13 @@ def evaluate(
     text_column: options.TextColumn = None,
     label_column: options.LabelColumns = None,
     group_column: options.GroupColumn = None,
+    kind: options.Kind = None,
     device: options.Device = "auto",
     offline: options.Offline = False,
     progress: options.ShowProgress = ProgressMode.auto,
     json: options.Json = False,
 ) -> None:
-    """Measure a classifier on labelled images or texts, as the report of a run does."""
+    """Measure a model on labelled images or texts, as the report of a run does."""
     from finetuning.data.options import Options
     from tlhub.evaluating import evaluate as measure
     from tlhub.settings import Settings
@@ -52,7 +53,7 @@ def evaluate(
         found = measure(
             model,
             data,
-            options=Options(image_column, text_column, labels, group_column),
+            options=Options(image_column, text_column, labels, group_column, kind),
             split=split,
             device=device,
             settings=Settings.load(offline=offline or None),

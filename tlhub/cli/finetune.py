@@ -182,6 +182,13 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[str]:
             f"macro F1 {metrics['macro_f1']:.1%}, micro F1 {metrics['micro_f1']:.1%} by thresholds "
             f"for each label; all labels right of {metrics['all_right']:.1%}"
         )
+    if metrics["kind"] == "embedding":
+        untouched = metrics["untouched"]
+        own = "" if untouched is None else f"; the network's own embedding has {untouched:.1%}"
+        yield f"mAP@R {metrics['mAP@R']:.1%}, of {metrics['new_classes']} new classes{own}"
+        for item in metrics["shots"]:
+            shown = f"shown {item['shots']} of each of {item['classes']} of the classes"
+            yield f"{shown}, it names {item['accuracy']:.1%} of the others"
     for item in metrics.get("numbers", ()):
         low, high = item["mae_interval"]
         yield (

@@ -58,8 +58,12 @@ InputSize = Annotated[
     ),
 ]
 Kind = Annotated[
-    Literal["classification", "multi-label", "regression"] | None,
-    typer.Option("--kind", help="What the labels are, if not as they look."),
+    Literal["classification", "multi-label", "regression", "embedding"] | None,
+    typer.Option(
+        "--kind",
+        help="What the labels are, if not as they look; `embedding` is for classes to come: what "
+        "is learned is to tell them apart.",
+    ),
 ]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from catalog.errors import UsageError
+from converters.interface import PROBABILITIES
 from tlhub.cli import options, output
 from tlhub.cli.output import ProgressMode
 
@@ -46,6 +47,14 @@ def predict(
         float | None,
         typer.Option("--min-score", min=0, max=1, help="Of things that are found (0.5)."),
     ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            "--gallery",
+            help="Labelled examples, of any form that finetune reads: each INPUT is told by the "
+            "nearest of them.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="A .png for the class of each pixel, of a segmentation model."),
@@ -77,7 +86,7 @@ def predict(
             progress=report,
         )
         options = _options(runner, inputs, top, min_score, out)
-        names, answers = _answers(runner, inputs, query, options)
+        names, answers = _answers(runner, inputs, query, gallery, options)
     if out is not None:
         answers[0].save(out)
     if json:
@@ -100,17 +109,15 @@ def predict(
         elif not lines:
             output.line(f"  nothing with a score of at least {options['min_score']:g}")
         for line in lines:
-            output.line(f"  {_shown(line, runner)}")
+            is_share = gallery is None and runner.scores == PROBABILITIES
+            output.line(f"  {_shown(line, is_share=is_share)}")
 
 
-def _shown(line: Any, runner: OnnxModel[Any, Any]) -> str:
+def _shown(line: Any, *, is_share: bool) -> str:
     """A label with its score, a thing with its place, or a number with its name."""
-    from converters.interface import PROBABILITIES
-
     if _is_number(line):
         return f"{line.name} = {line.value:.5g}"
     where = f"  {' '.join(f'{side:.0f}' for side in line.box)}" if _is_thing(line) else ""
-    is_share = runner.scores == PROBABILITIES
     score = f"{line.score:6.1%}" if is_share else f"{line.score:7.3f}"
     return f"{score}  {line.label}{where}"
 
@@ -145,19 +152,25 @@ def _answers(
     runner: OnnxModel[Any, Any],
     inputs: Sequence[str],
     query: str | None,
+    gallery: Path | None,
     options: Mapping[str, Any],
 ) -> tuple[list[str], list[Any]]:
     """What was looked at, as it is shown, and the answers."""
     from converters.text_model import TextModel
 
+    predict = runner.predict
+    if gallery is not None:
+        from finetuning.gallery import Gallery
+
+        predict = Gallery.of(runner, gallery).predict
     if isinstance(runner, TextModel):
         texts = list(_texts(inputs))
         pairs = texts if query is None else [(query, text) for text in texts]
-        return texts, runner.predict(pairs, **options)
+        return texts, predict(pairs, **options)
     if query is not None:
         raise UsageError(f"{runner.uid} is of photos: there is no --query for them")
     with _files(inputs) as files:
-        return list(inputs), runner.predict(files, **options)
+        return list(inputs), predict(files, **options)
 
 
 def _lines(answer: Any) -> list[Any]:
