@@ -41,7 +41,7 @@ def record_of(
         source_datasets=(*base.source_datasets, SourceDataset(id=name, role="finetune")),
         task=_task(objective, dataset),
         modality=dataset.modality,
-        embed_dim=found.head.weight.shape[0 if objective.kind == "embedding" else 1],
+        embed_dim=len(found.head.weight) if objective.kind == "embedding" else found.head.features,
         num_classes=len(dataset.classes) or None,
         labels=dataset.classes,
         label_set=None,

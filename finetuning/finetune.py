@@ -294,12 +294,9 @@ def _plain_features(dataset: Dataset, cache: Path, progress: Progress, ranks: Ra
 def _write_weights(model: ModelFolder, found: Probe, classes: Sequence[str], folder: Path) -> None:
     """The head, the labels, and the backbone with its weights as they were, or as they are now."""
     head = found.head
-    tensors = {
-        "weight": np.ascontiguousarray(head.weight, np.float32),  # safetensors takes any order
-        "bias": np.ascontiguousarray(head.bias, np.float32),
+    tensors = {  # safetensors takes any order
+        name: np.ascontiguousarray(tensor, np.float32) for name, tensor in head.tensors.items()
     }
-    if head.prototypes is not None:
-        tensors["prototypes"] = np.ascontiguousarray(head.prototypes, np.float32)
     (folder / lineage.HEAD).write_bytes(save(tensors))
     if classes:
         text = "".join(f"{name}\n" for name in classes)

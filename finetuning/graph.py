@@ -25,14 +25,16 @@ from converters.interface import (
     SIMILARITIES,
 )
 from converters.preprocess import onnx_nodes
-from finetuning.heads import LinearHead
+from finetuning.heads import FittedHead
 from finetuning.pools import add
 from finetuning.stages import Stage
 
 LAYERS = "tlhub.layers"  # in the metadata
 _PROJECTED, _FEATURES = "head/projected", "head/features"  # inside, of an embedding
+_SUMS, _HIDDEN = "head/sums", "head/layer"  # inside, of a head with a hidden layer
 # What heads have made, of the tensors of a graph.
-_HEADS = (LOGITS, PROBABILITIES, PREDICTIONS, SIMILARITIES, EMBEDDING, _PROJECTED, _FEATURES)
+_OUTPUTS = (LOGITS, PROBABILITIES, PREDICTIONS, SIMILARITIES, EMBEDDING)
+_HEADS = (*_OUTPUTS, _PROJECTED, _FEATURES, _SUMS, _HIDDEN)
 
 
 def load(file: Path) -> onnx.ModelProto:
@@ -95,7 +97,7 @@ def reframe(
 def with_head(
     model: onnx.ModelProto,
     stages: Sequence[Stage],
-    head: LinearHead,
+    head: FittedHead,
     metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
     """The graph up to these stages, with a new head on their vectors side by side.
@@ -138,32 +140,33 @@ def with_head(
     return tuned
 
 
-def _add_head(graph: onnx.GraphProto, head: LinearHead, features: str) -> dict[str, int]:
+def _add_head(graph: onnx.GraphProto, head: FittedHead, features: str) -> dict[str, int]:
     """Append a head on ``features``; what it gives, with the width of each."""
-    weight, bias, prototypes = "head/weight", "head/bias", "head/prototypes"
-    tensors = {weight: head.weight, bias: head.bias}
-    if head.prototypes is not None:
-        tensors[prototypes] = head.prototypes.T
     graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
-        for name, value in tensors.items()
+        numpy_helper.from_array(np.ascontiguousarray(value, np.float32), f"head/{name}")
+        for name, value in head.tensors.items()
     )
-    link, (width, taken) = head.link, head.weight.shape
+    link, width = head.link, len(head.weight)
     projects = link.output == EMBEDDING
     scores = _PROJECTED if projects else LOGITS if link.operator else link.output
-    node = helper.make_node("Gemm", [features, weight, bias], [scores], name="head", transB=1)
-    graph.node.append(node)
+    given = features
+    if head.hidden is not None:
+        given, names = _HIDDEN, [features, "head/hidden", "head/shifts"]
+        graph.node.append(helper.make_node("Gemm", names, [_SUMS], name=_SUMS, transB=1))
+        graph.node.append(helper.make_node("Relu", [_SUMS], [_HIDDEN], name=_HIDDEN))
+    names = [given, "head/weight", "head/bias"]
+    graph.node.append(helper.make_node("Gemm", names, [scores], name="head", transB=1))
     if link.operator:
         answers = helper.make_node(link.operator, [scores], [link.output], name=link.output)
         if link.operator != "Sigmoid":
             answers.attribute.append(helper.make_attribute("axis", -1))
         graph.node.append(answers)
     if not projects:
-        return {**dict.fromkeys((scores, link.output), width), EMBEDDING: taken}
+        return {**dict.fromkeys((scores, link.output), width), EMBEDDING: head.features}
     if head.prototypes is None:
         return {EMBEDDING: width}
-    node = helper.make_node("MatMul", [EMBEDDING, prototypes], [SIMILARITIES], name=SIMILARITIES)
-    graph.node.append(node)
+    names = [EMBEDDING, "head/prototypes"]
+    graph.node.append(helper.make_node("Gemm", names, [SIMILARITIES], name=SIMILARITIES, transB=1))
     return {SIMILARITIES: len(head.prototypes), EMBEDDING: width}
 
 

@@ -1,10 +1,11 @@
-"""Linear heads on features, and the choice among them by what they say of left-out examples.
+"""Heads on features, and the choice among them by what they say of left-out examples.
 
-Three methods are tried of classes: shrinkage LDA and ridge regression, which are closed forms and
-do best where examples are few, and multinomial logistic regression at several strengths. Labels
-have the latter two, and numbers ridge regression. A head is one matrix and one vector whatever made
-it. k-nearest neighbors are measured beside, and never exported: the file would have to carry the
-features of every training example. The heads of an embedding are in `finetuning.projections`.
+Four methods are tried of classes: shrinkage LDA and ridge regression, which are closed forms and
+do best where examples are few, multinomial logistic regression at several strengths, and from a
+hundred examples on a hidden layer (`finetuning.perceptron`). Labels have the latter three, numbers
+ridge regression and the hidden layer, and an embedding those of `finetuning.projections`.
+k-nearest neighbors are measured beside, and never exported: the file would have to carry the
+features of every training example.
 
 For logistic regression features are standardized, which is then folded into the weights. Where
 there are fewer examples than features it is fitted in the subspace that the examples span: by the
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from finetuning import projections
+from finetuning import perceptron, projections
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Kind
 from finetuning.features import Rows
@@ -34,12 +35,13 @@ from finetuning.ridge import Floats, Ridge, Scale, unit
 from finetuning.shrinkage import discriminant
 
 LDA, RIDGE, LOGISTIC = "shrinkage LDA", "ridge regression", "logistic regression"
+PERCEPTRON = "multilayer perceptron"
 NEIGHBORS = "nearest neighbors"
 # The first is taken where there are too few examples to choose by.
 METHODS: dict[Kind, tuple[str, ...]] = {
-    "classification": (LDA, RIDGE, LOGISTIC),
-    "multi-label": (LOGISTIC, RIDGE),
-    "regression": (RIDGE,),
+    "classification": (LDA, RIDGE, LOGISTIC, PERCEPTRON),
+    "multi-label": (LOGISTIC, RIDGE, PERCEPTRON),
+    "regression": (RIDGE, PERCEPTRON),
     "embedding": projections.METHODS,
 }
 CLOSED = (LDA, RIDGE)  # that take no iterations
@@ -49,22 +51,47 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _DEFAULT = 10.0  # where there are too few examples to choose by
 _TOLERANCE, _ROUGH = 1e-6, 1e-4  # of a head that is kept, and of one that is judged
 _COUNTS = (1, 5)  # of neighbors
+# The cut was chosen by ridge regression on the same examples, which flatters what is linear: of
+# classes a loss so much greater than the least is none.
+_FLATTERED = 0.1
 
 
 @dataclass(frozen=True)
-class LinearHead:
-    """Scores are ``x @ weight.T + bias``, and answers are what ``link`` makes of them."""
+class FittedHead:
+    """Scores are ``x @ weight.T + bias``, and answers are what ``link`` makes of them.
 
-    weight: Floats  # (classes, features)
+    With a hidden layer ``x`` is ``relu(features @ hidden.T + shifts)``.
+    """
+
+    weight: Floats  # (classes, features), or (classes, hidden)
     bias: Floats  # (classes,)
     method: str = LOGISTIC
     strength: float | None = None
     link: Link = SOFTMAX
     prototypes: Floats | None = None  # (known classes, classes), of an embedding, of length 1
+    hidden: tuple[Floats, Floats] | None = None  # (hidden, features), (hidden,)
+
+    @property
+    def features(self) -> int:
+        """How many it takes."""
+        return int((self.weight if self.hidden is None else self.hidden[0]).shape[1])
+
+    @property
+    def tensors(self) -> dict[str, Floats]:
+        """All that it is made of, by name."""
+        found = {"weight": self.weight, "bias": self.bias}
+        if self.hidden is not None:
+            found["hidden"], found["shifts"] = self.hidden
+        if self.prototypes is not None:
+            found["prototypes"] = self.prototypes
+        return found
 
     def logits(self, x: Rows) -> Floats:
         """Scores (N, classes) of features (N, D); of numbers the numbers themselves."""
-        scores: Floats = x.astype(np.float64) @ self.weight.T + self.bias
+        rows: Floats = x.astype(np.float64)
+        if self.hidden is not None:
+            rows = np.maximum(rows @ self.hidden[0].T + self.hidden[1], 0)
+        scores: Floats = rows @ self.weight.T + self.bias
         return scores
 
     def predict(self, x: Rows) -> Labels:
@@ -72,7 +99,7 @@ class LinearHead:
         labels: Labels = self.logits(x).argmax(axis=1)
         return labels
 
-    def adjusted(self, factors: Floats, shifts: Floats) -> LinearHead:
+    def adjusted(self, factors: Floats, shifts: Floats) -> FittedHead:
         """The same with scores multiplied by factors, and shifted."""
         weight, bias = self.weight * factors[:, None], self.bias * factors + shifts
         return replace(self, weight=weight, bias=bias)
@@ -104,7 +131,7 @@ def fit(
     method: str = LOGISTIC,
     strength: float | None = None,
     objective: Objective = CLASSES,
-) -> LinearHead:
+) -> FittedHead:
     """A head for features (N, D) and their truth, in which every class from 0 on occurs.
 
     On one machine the same data give the same bytes, on however many cores: it is computed on one.
@@ -113,12 +140,14 @@ def fit(
         if objective.kind == "embedding":
             return _projection(x, y, method, strength, objective)
         if method == LDA:
-            return LinearHead(*discriminant(x, y, objective.weights(y)), LDA)
+            return FittedHead(*discriminant(x, y, objective.weights(y)), LDA)
         if method == RIDGE:
             scale, strength = Scale.of(x), strength or objective.strengths[0]
             ridge = Ridge.of(scale(x), objective.columns(y), objective.weights(y))
             linear = scale.folded(*ridge.linear(strength))
-            return LinearHead(*linear, RIDGE, strength, objective.link)
+            return FittedHead(*linear, RIDGE, strength, objective.link)
+        if method == PERCEPTRON:
+            return _perceptron(x, y, objective)
         strength = strength or _DEFAULT
         scale, rows, basis = _prepared(x)
         regression = objective.regression(_TOLERANCE)
@@ -126,7 +155,7 @@ def fit(
             raise ValueError(f"there is no {method} of {objective.kind}")
         weight, bias = regression(rows, y, strength)
         weight = weight if basis is None else weight @ basis
-        return LinearHead(*scale.folded(weight, bias), LOGISTIC, strength, objective.link)
+        return FittedHead(*scale.folded(weight, bias), LOGISTIC, strength, objective.link)
 
 
 def evidence(
@@ -135,7 +164,7 @@ def evidence(
     groups: Sequence[str],
     *,
     seed: int,
-    methods: Sequence[str] = (LDA, RIDGE, LOGISTIC),
+    methods: Sequence[str] = (LDA, RIDGE, LOGISTIC, PERCEPTRON),
     objective: Objective = CLASSES,
 ) -> Evidence:
     """What heads on features (N, D) can do; examples of one group are left out together.
@@ -152,6 +181,8 @@ def evidence(
     kinds: list[tuple[float, HeadTried, Floats]] = []
     with threadpool_limits(1):
         for method in methods:
+            if method == PERCEPTRON and len(x) < perceptron.FEWEST:
+                continue
             if method in METHODS[objective.kind]:
                 judged = [
                     _judged(method, strength, logits, folds.y, objective)
@@ -161,17 +192,20 @@ def evidence(
                 ]
                 kinds.append(min(judged, key=lambda item: item[0]))
         near = _neighbors(x, folds, objective)
-    _, best, logits = min(kinds, key=lambda item: item[0])
+    least, best, logits = min(kinds, key=lambda item: item[0])
+    loss, last, scores = kinds[-1]
+    if last.method == PERCEPTRON and objective.kind == "classification":
+        best, logits = (last, scores) if loss <= least * (1 + _FLATTERED) else (best, logits)
     return Evidence((*(item for _, item, _ in kinds), near), best, logits, folds.y)
 
 
 def _projection(
     x: Rows, y: Truth, method: str, strength: float | None, objective: Objective
-) -> LinearHead:
+) -> FittedHead:
     numbered = np.unique(objective.strata(y), return_inverse=True)[1]
     strength = strength or projections.DEFAULT
     linear = projections.Spread.of(x, numbered).projected(method, strength)
-    return LinearHead(*linear, method, strength, objective.link)
+    return FittedHead(*linear, method, strength, objective.link)
 
 
 def projected(
@@ -228,12 +262,24 @@ def _left_out(
     y = folds.y
     if method == LDA:
         return [(None, _across(x, folds, objective))]
+    if method == PERCEPTRON:
+        scores = np.zeros(objective.columns(y).shape)
+        for fitted, judged in folds:
+            scores[judged] = _perceptron(x[fitted], y[fitted], objective).logits(x[judged])
+        return [(None, scores)]
     if method == LOGISTIC:
         return _regressions(x, folds, objective)
     # Ridge regression leaves out one example, or group, at a time: that costs nothing.
     ridge = Ridge.of(Scale.of(x)(x), objective.columns(y), objective.weights(y))
     member = np.unique(groups[folds.rows], return_inverse=True)[1]
     return [(strength, ridge.left_out(strength, member)) for strength in objective.strengths]
+
+
+def _perceptron(x: Rows, y: Truth, objective: Objective) -> FittedHead:
+    columns = objective.columns(y).shape[1]
+    found = perceptron.fit(x, y, objective.lesson(y), columns)
+    hidden = found.hidden, found.shifts
+    return FittedHead(found.weight, found.bias, PERCEPTRON, link=objective.link, hidden=hidden)
 
 
 def _across(x: Rows, folds: Folds, objective: Objective) -> Floats:

@@ -24,7 +24,7 @@ from finetuning.data.splits import Split
 from finetuning.engine import Engine
 from finetuning.features import Features, Rows, extract
 from finetuning.framing import Framing, framings
-from finetuning.heads import Evidence, LinearHead
+from finetuning.heads import Evidence, FittedHead
 from finetuning.objectives.objective import Objective, Trust, Truth
 from finetuning.ridge import Floats, unit
 from finetuning.stages import LAST
@@ -95,7 +95,7 @@ class Probe:
     framings: Mapping[str, float]  # tried -> loss of left-out examples
     cut: Cut
     evidence: Evidence
-    head: LinearHead  # calibrated
+    head: FittedHead  # calibrated
     trust: Trust | None  # None where there are too few examples to tell
     features: Features
     backbone: TorchBackbone | None = None  # with what it learned, where more than a head was

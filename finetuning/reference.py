@@ -30,13 +30,14 @@ class Headed(Network):
 
     weight: torch.Tensor
     bias: torch.Tensor
+    hidden: torch.Tensor | None
+    shifts: torch.Tensor | None
 
     def __init__(
         self,
         network: Network,
         stages: Sequence[Stage],
-        weight: torch.Tensor,
-        bias: torch.Tensor,
+        head: Mapping[str, torch.Tensor],
         activation: str,
     ) -> None:
         super().__init__(network.model)
@@ -45,15 +46,18 @@ class Headed(Network):
         layers = [stage.layer for stage in stages]
         self.network = Tapped(network, [name for name in layers if name not in network.outputs])
         self.stages = tuple(stages)
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
+        for name in ("weight", "bias", "hidden", "shifts"):
+            self.register_buffer(name, head.get(name))
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores and embedding of a batch."""
         seen = dict(zip(self.network.outputs, self.network(*tensors), strict=True))
         vectors = [pool_of(stage)(seen[stage.layer], *tensors[1:]) for stage in self.stages]
         embedding = torch.cat(vectors, 1)
-        return functional.linear(embedding, self.weight, self.bias), embedding
+        given = embedding
+        if self.hidden is not None:
+            given = functional.relu(functional.linear(embedding, self.hidden, self.shifts))
+        return functional.linear(given, self.weight, self.bias), embedding
 
 
 class Projected(Headed):
@@ -67,7 +71,7 @@ class Projected(Headed):
     def __init__(
         self, network: Network, stages: Sequence[Stage], head: Mapping[str, torch.Tensor]
     ) -> None:
-        super().__init__(network, stages, head["weight"], head["bias"], "identity")
+        super().__init__(network, stages, head, "identity")
         self.outputs = (SIMILARITIES, EMBEDDING)
         self.register_buffer("prototypes", head["prototypes"])
 
@@ -97,5 +101,5 @@ def reference(run: ModelFolder) -> TorchBackbone:
     stages = lineage.network_of(run).stages
     if kind == "embedding":
         return replace(backbone, module=Projected(backbone.module, stages, head))
-    module = Headed(backbone.module, stages, head["weight"], head["bias"], _ACTIVATIONS[kind])
+    module = Headed(backbone.module, stages, head, _ACTIVATIONS[kind])
     return replace(backbone, module=module)

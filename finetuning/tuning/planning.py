@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from catalog.errors import UsageError
 from converters.backbone import Network, TorchBackbone
-from finetuning.heads import LinearHead
+from finetuning.heads import FittedHead
 from finetuning.objectives.lesson import Lesson
 from finetuning.objectives.objective import Truth
 from finetuning.ranks import ALONE, Ranks
+from finetuning.ridge import Floats
 from finetuning.stages import shares_of
 from finetuning.tuning.division import Traced
 from finetuning.tuning.pooling import Pool
@@ -24,7 +25,9 @@ from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import Recipe
 from finetuning.tuning.views import Examples, fast
 
-Fit = Callable[[NDArray[np.float32], Truth], LinearHead]
+Fit = Callable[[NDArray[np.float32], Truth], FittedHead]
+# What the head that was chosen, fitted on some places, says of others, in units of the lesson.
+Chosen = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
 
 _SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
 _VIEWS = 5  # of each picture, the picture itself among them
@@ -51,6 +54,7 @@ class Task:
     features: NDArray[np.float32]  # of the examples as they are, as the backbone gave them
     fit: Fit  # a head for features and their truth, which says it in the units of the lesson
     device: torch.device
+    chosen: Chosen | None = None  # what training has to beat; None: what `fit` gives
     ranks: Ranks = ALONE
     attends: bool = False  # as a transformer does
     rank: int = 0  # of low-rank adapters that learn in the place of weights; 0: weights learn

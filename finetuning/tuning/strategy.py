@@ -25,9 +25,10 @@ from finetuning.data.dataset import Example
 from finetuning.data.splits import strata
 from finetuning.features import Features, key_of
 from finetuning.framing import tuned_framing
-from finetuning.heads import LinearHead
+from finetuning.heads import FittedHead
 from finetuning.objectives.objective import Objective, Truth
 from finetuning.probe import Part, Probe, Work
+from finetuning.ridge import Floats
 from finetuning.stages import Stage
 from finetuning.tuning import adapters
 from finetuning.tuning.evidence import Evidence, untried
@@ -135,10 +136,20 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
     method = heads.LOGISTIC if has_logistic else heads.RIDGE
     strengths = {tried.method: tried.strength for tried in probe.evidence.tried}
 
-    def fit(x: NDArray[np.float32], y: Truth) -> LinearHead:
+    def fit(x: NDArray[np.float32], y: Truth) -> FittedHead:
         strength = strengths.get(method)
         head = heads.fit(x, y, method=method, strength=strength, objective=objective)
         return head.adjusted(1 / factors, -shifts / factors)
+
+    def chosen(learn: NDArray[np.int64], held: NDArray[np.int64]) -> Floats:
+        rows, best = probe.rows(train.examples), probe.evidence.best
+        method, strength = (best.method, best.strength) if best else (probe.head.method, None)
+        head = heads.fit(
+            rows[learn], truth[learn], method=method, strength=strength, objective=objective
+        )
+        scores = head.logits(rows[held])
+        by, beside, _ = objective.calibrated(scores, truth[held])
+        return ((scores * by + beside) - shifts) / factors
 
     return Task(
         backbone=backbone,
@@ -151,6 +162,7 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         groups=tuple(train.groups),
         features=_features(work, probe),
         fit=fit,
+        chosen=chosen,
         device=device_of(work),
         ranks=work.engine.ranks,
         rank=rank,
@@ -213,7 +225,7 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
     judged = tuned.judged * units[0] + units[1]
     factors, shifts, trust = objective.calibrated(judged, truth[tuned.held])
     weight, bias = tuned.weight.astype(np.float64), tuned.bias.astype(np.float64)
-    head = LinearHead(weight, bias, METHOD, link=objective.link).adjusted(*units)
+    head = FittedHead(weight, bias, METHOD, link=objective.link).adjusted(*units)
     return replace(
         probe,
         framing=framing,

@@ -25,7 +25,7 @@ from catalog.errors import ConversionError
 from converters.backbone import TorchBackbone
 from finetuning.data.drawing import drawn
 from finetuning.estimate import duration
-from finetuning.heads import LinearHead
+from finetuning.heads import FittedHead
 from finetuning.objectives.lesson import Judged
 from finetuning.ridge import Floats
 from finetuning.tuning import adapters
@@ -129,8 +129,9 @@ class _Judge:
 
     learn: NDArray[np.int64]
     held: NDArray[np.int64]
-    head: LinearHead
+    head: FittedHead
     judged: Judged  # what it says of those held
+    rival: Judged  # what the head says that was chosen
 
     @classmethod
     def of(cls, task: Task, seed: int) -> _Judge | None:
@@ -144,7 +145,11 @@ class _Judge:
         learn = np.setdiff1d(np.arange(len(task.truth)), held)
         head = task.fit(task.features[learn], task.truth[learn])
         said = head.logits(task.features[held])
-        return cls(learn, held, head, task.lesson.judged(said, task.truth[held]))
+        judged = task.lesson.judged(said, task.truth[held])
+        rival = judged
+        if task.chosen is not None:
+            rival = task.lesson.judged(task.chosen(learn, held), task.truth[held])
+        return cls(learn, held, head, judged, rival)
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: _Judge) -> bo
     return gain >= -error
 
 
-def _learner(task: Task, division: Division, fitted: LinearHead) -> Learner:
+def _learner(task: Task, division: Division, fitted: FittedHead) -> Learner:
     mean = task.features.mean(axis=0, dtype=np.float64)
     scale = task.features.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * scale.max()] = max(float(scale.max()), 1e-12)
@@ -244,7 +249,7 @@ def _attempt(
         _between(learner, before, after, between)
         said = scores(learner, held, np.arange(len(judge.held)), ranks=task.ranks).double()
         found = task.lesson.judged(said.numpy(), task.truth[judge.held])
-        gain, spread = found.over(judge.judged)
+        gain, spread = found.over(judge.rival)
         if best is None or found.loss < best.attempt.loss:
             attempt = Attempt(
                 boundary=boundary,
@@ -284,7 +289,7 @@ def _decide(
     course: _Course, outcomes: Sequence[_Outcome], unfreeze: str, until: float
 ) -> tuple[Tuned | None, Evidence]:
     task, judge = course.task, course.judge
-    lesson, head = task.lesson, judge.judged
+    lesson, head = task.lesson, judge.rival
     attempts = tuple(outcome.attempt for outcome in outcomes)
     known = Evidence(
         measure=lesson.measure,

@@ -20,10 +20,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from catalog.errors import ConversionError, DataError, StorageError, UsageError
+from converters import parity
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
-from finetuning import graph
+from finetuning import graph, heads, perceptron
 from finetuning.finetune import finetune
+from finetuning.reference import reference
 
 Make = Callable[..., Path]
 CLASSES = {"across": 14, "down": 14, "disc": 14}
@@ -296,3 +298,24 @@ def test_data_in_archives_and_tables_give_the_same_weights(
     ).read_bytes()
     assert set(metrics_of(again)["features_extracted"].values()) == {0}
     assert metrics_of(again)["accuracy"] == metrics_of(first)["accuracy"]
+
+
+def test_a_head_with_a_hidden_layer_is_in_the_graph_and_the_proof(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "_FLATTERED", 1e9)
+    monkeypatch.setattr(perceptron, "FEWEST", 10)
+    folder = run()
+    metrics = metrics_of(folder)
+    assert metrics["head"] == heads.PERCEPTRON
+    assert metrics["onnx_agreement"] == 1  # on what was held out, as `finetune` compares
+    layers = [node.op_type for node in onnx.load(str(folder.onnx)).graph.node[-4:]]
+    assert layers == ["Gemm", "Relu", "Gemm", "Softmax"]
+    backbone = reference(folder)
+    proof = parity.check(folder.onnx, backbone, folder.path.parent)
+    assert proof.max_rel_diff <= parity.TOLERANCE
+    backbone.module.hidden *= -1
+    with pytest.raises(ConversionError, match="logits differs"):
+        parity.check(folder.onnx, backbone, folder.path.parent)
+    again = run(out="again", model=folder)
+    assert metrics_of(again)["n_train"] == metrics["n_train"]

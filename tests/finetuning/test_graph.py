@@ -15,7 +15,7 @@ from catalog.errors import ConversionError
 from converters.folder import ModelFolder
 from converters.graph import with_outputs
 from finetuning import graph
-from finetuning.heads import LinearHead
+from finetuning.heads import FittedHead
 from finetuning.pools import with_stages
 from finetuning.stages import LAST, stages_of
 
@@ -40,7 +40,7 @@ def test_the_new_head_is_on_the_old_embedding_and_the_old_head_is_gone(
     before = run(base, photo)
     width = before["embedding"].shape[1]
     weight = np.random.default_rng(1).normal(size=(3, width))
-    head = LinearHead(weight, np.array([0.0, 1.0, -1.0]))
+    head = FittedHead(weight, np.array([0.0, 1.0, -1.0]))
     tuned = graph.with_head(base, [LAST], head, {"tlhub.labels": "[]", "new": "fact"})
 
     after = run(tuned, photo)
@@ -95,7 +95,7 @@ def test_a_cut_takes_the_layers_above_it_out_of_the_graph(
     low = stages[0]
     tapped = run(with_stages(base, stages), photo)
     width = tapped[low.output].shape[1]
-    head = LinearHead(np.random.default_rng(1).normal(size=(3, width)), np.zeros(3))
+    head = FittedHead(np.random.default_rng(1).normal(size=(3, width)), np.zeros(3))
     tuned = graph.with_head(base, [low], head, {})
 
     after = run(tuned, photo)
@@ -122,7 +122,7 @@ def test_a_run_can_be_cut_again_and_again(tiny: ModelFolder, photo: np.ndarray) 
     for _ in range(3):
         tapped = run(with_stages(base, [low, last]), photo)
         expected = np.hstack([tapped[low.output], tapped[last.output]])
-        head = LinearHead(np.ones((2, expected.shape[1])), np.zeros(2))
+        head = FittedHead(np.ones((2, expected.shape[1])), np.zeros(2))
         base = graph.with_head(base, [low, last], head, {})
         after = run(base, photo)
         np.testing.assert_array_equal(after["embedding"], expected)

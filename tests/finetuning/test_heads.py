@@ -8,9 +8,12 @@ from sklearn.linear_model import Ridge as Reference
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from finetuning import cut, heads
+from finetuning import cut, heads, perceptron
 from finetuning.calibration import log_loss, temperature
 from finetuning.folds import Folds
+from finetuning.objectives.classes import OneClass
+from finetuning.objectives.labels import SeveralLabels
+from finetuning.objectives.numbers import Numbers
 from finetuning.ridge import Ridge, Scale
 from finetuning.shrinkage import discriminant, shrinkage
 from finetuning.stages import LAST, Stage
@@ -112,10 +115,9 @@ def test_constant_features_and_lone_images_do_no_harm(method: str) -> None:
 
 def test_the_head_with_the_least_loss_on_what_was_not_fitted_is_best() -> None:
     x, y = blobs(4, 200, 20)
-    found = heads.evidence(x, y, alone(200), seed=0)
-    assert [item.method for item in found.tried] == [
-        *(heads.LDA, heads.RIDGE, heads.LOGISTIC, heads.NEIGHBORS)
-    ]
+    linear = (heads.LDA, heads.RIDGE, heads.LOGISTIC)
+    found = heads.evidence(x, y, alone(200), seed=0, methods=linear)
+    assert [item.method for item in found.tried] == [*linear, heads.NEIGHBORS]
     assert found.best is not None
     assert found.best.loss == min(item.loss for item in found.tried if item.loss is not None)
     assert found.best.loss == pytest.approx(
@@ -169,3 +171,60 @@ def test_of_cuts_that_are_as_good_the_cheapest_is_taken() -> None:
     vectors = {stage.output: x for stage in stages}
     found = cut.choose(stages, vectors, y, alone(90), seed=0)
     assert [stage.name for stage in found.stages] == ["early"]
+
+
+def crossed(rows: int, seed: int = 0) -> tuple[heads.Rows, heads.Labels]:
+    """Two classes that no line parts: the sign of a product."""
+    x = np.random.default_rng(seed).normal(size=(rows, 6))
+    return (x * 3 + 5).astype(np.float32), (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+
+
+def test_a_hidden_layer_is_taken_where_no_line_parts_the_classes() -> None:
+    x, y = crossed(600)
+    found = heads.evidence(x, y, alone(len(y)), seed=0)
+    assert found.best is not None
+    assert found.best.method == heads.PERCEPTRON
+    head = heads.fit(x, y, method=heads.PERCEPTRON)
+    asked, truth = crossed(400, seed=1)
+    assert (head.predict(asked) == truth).mean() > 0.85
+    assert (heads.fit(x, y, method=heads.LDA).predict(asked) == truth).mean() < 0.65
+    same = heads.fit(x, y, method=heads.PERCEPTRON)
+    for one, other in zip(head.tensors.values(), same.tensors.values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found.logits.shape == (600, 2)
+
+
+def test_of_few_examples_no_hidden_layer_is_tried() -> None:
+    x, y = crossed(perceptron.FEWEST - 1)
+    found = heads.evidence(x, y, alone(len(y)), seed=0)
+    assert heads.PERCEPTRON not in {item.method for item in found.tried}
+
+
+def test_a_hidden_layer_tells_labels_and_numbers_too() -> None:
+    x, y = crossed(600)
+    asked, truth = crossed(400, seed=1)
+    both = np.stack([y, 1 - y], 1)
+    labels = SeveralLabels(("same", "other"))
+    head = heads.fit(x, both, method=heads.PERCEPTRON, objective=labels)
+    answers = head.link(head.logits(asked))
+    assert ((answers[:, 0] > 0.5) == truth).mean() > 0.8
+    assert np.abs(answers.sum(axis=1) - 1).mean() < 0.1
+    number = 1000 + 20.0 * (x - 5)[:, :1] * (x - 5)[:, 1:2]
+    objective = Numbers(("product",))
+    head = heads.fit(x, number, method=heads.PERCEPTRON, objective=objective)
+    wanted = 1000 + 20.0 * (asked - 5)[:, :1] * (asked - 5)[:, 1:2]
+    assert objective.scorer(head.logits(asked), wanted)(None) > 0.7
+    found = heads.evidence(x, number, alone(600), seed=0, objective=objective)
+    assert found.best is not None
+    assert found.best.method == heads.PERCEPTRON
+
+
+def test_a_hidden_layer_counts_rare_classes_as_much_where_asked() -> None:
+    x, y = blobs(2, 400, 2)
+    kept = np.flatnonzero((y == 0) | (np.arange(400) % 20 == 1))
+    x, y = x[kept], y[kept]
+    shares = [
+        (heads.fit(x, y, method=heads.PERCEPTRON, objective=objective).predict(x) == 1).mean()
+        for objective in (OneClass(("a", "b")), OneClass(("a", "b"), balanced=True))
+    ]
+    assert shares[1] > shares[0] + 0.1
