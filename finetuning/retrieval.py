@@ -2,8 +2,9 @@
 
 Every example asks for the others, the nearest first by cosine. What belongs to it (its group, near
 copies of it) is neither right nor wrong, and an example that is alone in its class asks for
-nothing. R is how many others of its class there are: precision at R and average precision at R look
-at so many (Musgrave, Belongie and Lim, "A metric learning reality check", 2020).
+nothing. Of very many a sample asks, the same one every time. R is how many others of its class
+there are: precision at R and average precision at R look at so many (Musgrave, Belongie and Lim, "A
+metric learning reality check", 2020).
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 from finetuning.calibration import Labels
 from finetuning.ridge import Floats, unit
 
+ASKED = 5000  # examples, more of which would say the same
 _AT_ONCE = 512  # questions
 _TIED = 1e-9  # cosines no farther apart are the same
 
 
 @dataclass(frozen=True)
 class Found:
-    """What each example (N,) found; NaN where there is nothing of its class to find."""
+    """What each example (N,) found; NaN where it did not ask, or has nothing to find."""
 
     first: Floats  # whether the nearest is of its class, of several as near the share that is
     within: dict[int, Floats]  # whether one of so many nearest is
@@ -36,32 +38,37 @@ def first(vectors: NDArray[np.floating], y: Labels, member: Labels) -> Floats:
 
     ``y`` (N,) are the classes, and ``member`` (N,) what belongs together.
     """
-    parts = [_nearest(alike, same) for _, alike, same in _asked(vectors, y, member)]
-    return np.concatenate(parts)
+    found = np.full(len(y), np.nan)
+    for places, alike, same in _asked(vectors, y, member):
+        found[places] = _nearest(alike, same)
+    return found
 
 
 def search(
     vectors: NDArray[np.floating], y: Labels, member: Labels, within: tuple[int, ...] = (5, 10)
 ) -> Found:
     """All of it, for vectors (N, D), their classes (N,) and what belongs together (N,)."""
-    asked = [
-        (_nearest(alike, same), *_ranked(alike, same, within))
-        for _, alike, same in _asked(vectors, y, member)
-    ]
-    columns = [np.concatenate(parts) for parts in zip(*asked, strict=True)]
-    nearest, precision, average, *hits = columns
+    rates = np.full((3 + len(within), len(y)), np.nan)
+    for places, alike, same in _asked(vectors, y, member):
+        rates[:, places] = [_nearest(alike, same), *_ranked(alike, same, within)]
+    nearest, precision, average, *hits = rates
     return Found(nearest, dict(zip(within, hits, strict=True)), precision, average)
 
 
-def taken_for(vectors: NDArray[np.floating], y: Labels, member: Labels) -> list[tuple[int, float]]:
-    """The place of the nearest other of each, and its cosine; itself where there is none."""
-    found: list[tuple[int, float]] = []
+def nearest(
+    vectors: NDArray[np.floating], y: Labels, member: Labels
+) -> dict[int, tuple[int, float]]:
+    """By the place of each that asks that of the nearest, if there is one, and its cosine."""
+    found: dict[int, tuple[int, float]] = {}
     for places, alike, _ in _asked(vectors, y, member):
-        nearest = alike.argmax(axis=1)
-        likeness = alike[np.arange(len(places)), nearest]
-        none = np.isneginf(likeness)
-        nearest[none], likeness[none] = places[none], 1.0
-        found += zip(nearest.tolist(), likeness.tolist(), strict=True)
+        best = alike.argmax(axis=1)
+        likeness = alike[np.arange(len(places)), best]
+        pairs = zip(best.tolist(), likeness.tolist(), strict=True)
+        found |= {
+            place: pair
+            for place, pair in zip(places.tolist(), pairs, strict=True)
+            if np.isfinite(pair[1])
+        }
     return found
 
 
@@ -81,8 +88,10 @@ def _asked(
 ) -> Iterator[tuple[Labels, Floats, NDArray[np.bool_]]]:
     """Places of some, their cosines with all (-inf with their own), and what is of their class."""
     rows = unit(vectors.astype(np.float64))
-    for start in range(0, len(rows), _AT_ONCE):
-        places = np.arange(start, min(start + _AT_ONCE, len(rows)))
+    asking = np.arange(len(rows))
+    if len(rows) > ASKED:
+        asking = np.sort(np.random.default_rng(0).permutation(len(rows))[:ASKED])
+    for places in np.split(asking, range(_AT_ONCE, len(asking), _AT_ONCE)):
         own = member[places, None] == member
         alike = np.where(own, -np.inf, rows[places] @ rows.T)
         yield places, alike, (y[places, None] == y) & ~own

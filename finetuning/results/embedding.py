@@ -179,7 +179,7 @@ def _mistakes(
 ) -> tuple[tuple[Confused, ...], dict[str, tuple[Near, ...]]]:
     """Those that are most like another class, and what they are like."""
     y = held.truth[:, 0]
-    nearest = retrieval.taken_for(held.answers, *held.truth.T)
+    nearest = retrieval.nearest(held.answers, *held.truth.T)
     wrong = [n for n in np.flatnonzero(first < 1).tolist() if y[nearest[n][0]] != y[n]]
     wrong = sorted(wrong, key=lambda n: -nearest[n][1])[:_MISTAKES]
     mistakes: list[Confused] = []

@@ -94,6 +94,19 @@ def test_every_measure_is_what_a_search_one_by_one_finds():
         assert found.average[n] == pytest.approx(sum(precisions) / r)
 
 
+def test_of_very_many_a_sample_asks_and_all_can_be_found(monkeypatch: pytest.MonkeyPatch):
+    random = np.random.default_rng(0)
+    y = np.arange(300) % 30
+    x, member = random.normal(size=(300, 8)) + 2 * np.eye(30)[y][:, :8], np.arange(300)
+    whole = retrieval.search(x, y, member)
+    monkeypatch.setattr(retrieval, "ASKED", 100)
+    some = retrieval.search(x, y, member)
+    asked = np.isfinite(some.first)
+    assert asked.sum() == 100
+    np.testing.assert_array_equal(some.average[asked], whole.average[asked])
+    assert retrieval.nearest(x, y, member).keys() == set(np.flatnonzero(asked).tolist())
+
+
 def test_what_looks_alike_to_a_model_is_found_by_chance():
     y = np.repeat([0, 1], [4, 12])
     score = Embedding(("a", "b")).scorer(np.zeros((16, 1)), np.stack([y, np.arange(16)], 1))
