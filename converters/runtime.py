@@ -68,6 +68,8 @@ class OnnxModel(ABC, Generic[One, Answer]):
 
     scores = PROBABILITIES  # the output that `predict` looks at
     thresholds: tuple[float, ...] = ()
+    # Of an embedding the cosine from which on two examples are of one class, where that is known.
+    same_class_from: float | None = None
 
     def __init__(
         self,
@@ -131,6 +133,8 @@ class OnnxModel(ABC, Generic[One, Answer]):
             made.scores = PREDICTIONS
         elif SIMILARITIES in made.outputs:
             made.scores = SIMILARITIES
+            known = facts.get("tlhub.same_class_from", "null")
+            made.same_class_from = _decoded(file, known, float | None)  # type: ignore[arg-type]
         above = _decoded(file, facts.get("tlhub.thresholds", "[]"), tuple[float, ...])
         made.thresholds = above if len(above) == len(labels) else ()
         return made

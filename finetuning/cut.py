@@ -18,7 +18,7 @@ from finetuning import heads, projections
 from finetuning.calibration import Labels
 from finetuning.features import Rows
 from finetuning.objectives.classes import CLASSES
-from finetuning.objectives.objective import Objective, Truth
+from finetuning.objectives.objective import Objective, Truth, drawn
 from finetuning.ridge import Floats, Ridge, Scale
 from finetuning.stages import Stage
 
@@ -58,14 +58,14 @@ def choose(
 
     Examples of one of the ``groups`` are left out together.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(y))[:_ROWS])
+    rows = drawn(objective, y, _ROWS, seed=seed)
     y = objective.renumbered(y[rows])
     member = np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
     found: dict[tuple[Stage, ...], Tried] = {}
     judge = _judged
     if objective.kind == "embedding":
         judge = _by_class
-        if not any(True for _ in projections.folds(objective.strata(y))):  # nothing to choose by
+        if not any(True for _ in projections.folds(y)):  # nothing to choose by
             return Cut((stages[-1],), 1.0, ())
 
     def best(tried: Sequence[tuple[Stage, ...]]) -> tuple[Stage, ...]:

@@ -25,6 +25,7 @@ from finetuning.data.dataset import Dataset, Example, Part, Skipped, some
 from finetuning.data.findings import Finding
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
+from finetuning.data.splits import check_search
 from finetuning.objectives.classes import OneClass
 from finetuning.objectives.embedding import Embedding
 from finetuning.objectives.labels import SeveralLabels
@@ -90,6 +91,8 @@ def evaluate(
     names = _names(model, runner, dataset)
     parts = _parts(model)
     examples, said = _chosen(dataset, parts, split)
+    if isinstance(objective, Embedding):
+        check_search(examples, dataset)
     truth = objective.truth(examples)
     progress(f"measuring {len(examples)} {dataset.modality}s")
     answers = evaluation.answers(runner, examples, objective.link.output, progress)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from catalog.errors import ConversionError
 from converters.folder import Parity
 from converters.runtime import OnnxModel
+from finetuning.calibration import Labels
 from finetuning.cut import Tried
 from finetuning.data.dataset import Example, Kind, Skipped
 from finetuning.data.findings import Finding
@@ -71,7 +72,7 @@ class Gain(msgspec.Struct, frozen=True, kw_only=True):
 
     over: str  # a key of BASELINES
     value: float
-    interval: tuple[float, float]  # 95 %, by a bootstrap of the held-out examples
+    interval: tuple[float, float]  # 95 %, by a bootstrap of the held-out examples, or classes
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -240,20 +241,16 @@ def learning_curve(
     """The score on ``test`` (features, truth) by how much of ``train`` was learned from.
 
     Parts are drawn class by class, at least one image of each, several times; a smaller part of a
-    draw lies within a larger one. Beside it, what more examples are worth.
+    draw lies within a larger one. Of an embedding they are whole classes. Beside it, what more
+    examples are worth.
     """
     x, y = train
-    strata = objective.strata(y)
+    strata, whole = objective.strata(y), objective.clusters(y) is not None
     points: dict[int, list[Scorer]] = {}
     for fraction in _FRACTIONS:
         for draw in range(_REPEATS if fraction < 1 else 1):
             random = np.random.default_rng([seed, draw])
-            rows = np.concatenate(
-                [
-                    random.permutation(own)[: max(1, round(fraction * len(own)))]
-                    for own in (np.flatnonzero(strata == label) for label in np.unique(strata))
-                ]
-            )
+            rows = _part(strata, fraction, random, whole=whole)
             head = fit(x[rows], y[rows], method=method, strength=strength, objective=objective)
             said = objective.said(head.logits(test[0]))
             points.setdefault(len(rows), []).append(objective.scorer(said, test[1]))
@@ -268,4 +265,21 @@ def learning_curve(
         )
         for n, values in scores.items()
     )
-    return curve, worth(points, len(test[1]), seed=seed)
+    held = objective.clusters(test[1])
+    return curve, worth(points, len(test[1]), seed=seed, clusters=held)
+
+
+def _part(
+    strata: Labels, fraction: float, random: np.random.Generator, *, whole: bool
+) -> NDArray[np.int64]:
+    """The places of a fraction of each stratum, or of a fraction of the strata, at least two."""
+    names = np.unique(strata)
+    if whole:
+        names = random.permutation(names)[: max(2, round(fraction * len(names)))]
+        return np.flatnonzero(np.isin(strata, names))
+    return np.concatenate(
+        [
+            random.permutation(own)[: max(1, round(fraction * len(own)))]
+            for own in (np.flatnonzero(strata == label) for label in names)
+        ]
+    )

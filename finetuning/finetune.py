@@ -148,7 +148,7 @@ def finetune(
             with clock("held out", f"features of {len(test.examples)} held out, trained"):
                 found.see(work, test.examples)
         if objective.kind == "embedding":
-            found = found.knowing(dataset.examples)
+            found = found.knowing(dataset.examples, len(dataset.classes))
         record = described.record_of(model, uid, dataset, objective, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = baselines.beside(work, plain, found)

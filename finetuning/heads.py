@@ -30,7 +30,7 @@ from finetuning.data.dataset import Kind
 from finetuning.features import Rows
 from finetuning.folds import Folds
 from finetuning.objectives.classes import CLASSES
-from finetuning.objectives.objective import SOFTMAX, Link, Objective, Truth
+from finetuning.objectives.objective import SOFTMAX, Link, Objective, Truth, drawn
 from finetuning.ridge import Floats, Ridge, Scale, unit
 from finetuning.shrinkage import discriminant
 
@@ -51,6 +51,7 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _DEFAULT = 10.0  # where there are too few examples to choose by
 _TOLERANCE, _ROUGH = 1e-6, 1e-4  # of a head that is kept, and of one that is judged
 _COUNTS = (1, 5)  # of neighbors
+_TIED, _ROUNDING = 0.01, 1e-6  # losses no more apart: the most is drawn towards the identity
 # The cut was chosen by ridge regression on the same examples, which flatters what is linear: of
 # classes a loss so much greater than the least is none.
 _FLATTERED = 0.1
@@ -218,33 +219,30 @@ def projected(
     draws: int = 2,
 ) -> Evidence:
     """Each projection at its best shrinkage, by classes that were left out whole."""
-    places = np.random.default_rng(seed).permutation(len(y))[: projections.ROWS]
-    x, y = x[np.sort(places)], y[np.sort(places)]
-    judged: dict[tuple[str, float], list[HeadTried]] = defaultdict(list)
-    kept: list[tuple[Truth, dict[tuple[str, float], Floats]]] = []
-    tried = projections.tried(x, objective.strata(y), methods, seed=seed, draws=draws)
-    for rows, vectors in tried:
-        kept = kept or [(y[rows], vectors)]
+    places = drawn(objective, y, projections.ROWS, seed=seed)
+    x, y = x[places], y[places]
+    found: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
+    first: list[tuple[Truth, dict[tuple[str, float], Floats]]] = []
+    for rows, vectors in projections.tried(x, y, methods, seed=seed, draws=draws):
+        first = first or [(y[rows], vectors)]
         for key, given in vectors.items():
-            judged[key].append(_judged(*key, given, y[rows], objective)[1])
-    if not kept:
+            score = objective.scorer(objective.said(given), y[rows])(None)
+            found[key].append((objective.loss(given, y[rows]), score))
+    if not first:
         return Evidence((), None, np.zeros((0, 0)), y)
-    means = [
-        HeadTried(
-            method=method,
-            strength=strength,
-            loss=float(np.mean([item.loss for item in items])),
-            score=float(np.mean([item.score for item in items])),
-        )
-        for (method, strength), items in judged.items()
-    ]
-    best_of = [
-        min((item for item in means if item.method == method), key=lambda item: item.loss or 0.0)
-        for method in methods
-    ]
-    best = min(best_of, key=lambda item: item.loss or 0.0)
-    [(truth, vectors)] = kept
-    return Evidence(tuple(best_of), best, vectors[best.method, best.strength or 0.0], truth)
+    means = {key: np.mean(pairs, axis=0).tolist() for key, pairs in found.items()}
+    kinds: list[tuple[float, HeadTried, Floats]] = []
+    [(truth, vectors)] = first
+    for method in methods:
+        least = min(loss for key, (loss, _) in means.items() if key[0] == method)
+        near = least * (1 + _TIED) + _ROUNDING
+        own = [key[1] for key, (loss, _) in means.items() if key[0] == method and loss <= near]
+        strength = max(own)
+        loss, score = means[method, strength]
+        tried = HeadTried(method=method, strength=strength, loss=loss, score=score)
+        kinds.append((loss, tried, vectors[method, strength]))
+    _, best, scores = min(kinds, key=lambda item: item[0])
+    return Evidence(tuple(item for _, item, _ in kinds), best, scores, truth)
 
 
 def _judged(

@@ -25,7 +25,7 @@ from finetuning.engine import Engine
 from finetuning.features import Features, Rows, extract
 from finetuning.framing import Framing, framings
 from finetuning.heads import Evidence, FittedHead
-from finetuning.objectives.objective import Objective, Trust, Truth
+from finetuning.objectives.objective import Objective, Trust, Truth, drawn
 from finetuning.ridge import Floats, unit
 from finetuning.stages import LAST
 
@@ -105,12 +105,12 @@ class Probe:
         """The loss of left-out training examples."""
         return self.evidence.best.loss if self.evidence.best else None
 
-    def knowing(self, examples: Sequence[Example]) -> Probe:
-        """The same with the mean of each class of these examples, that were seen, as prototypes."""
+    def knowing(self, examples: Sequence[Example], classes: int) -> Probe:
+        """The same with the direction of the mean of each class, of examples that were seen."""
         vectors = self.head.link(self.logits(examples))
-        y = np.array([example.target for example in examples], np.int64)
-        means = np.stack([vectors[y == n].mean(axis=0) for n in range(int(y.max()) + 1)])
-        return replace(self, head=replace(self.head, prototypes=unit(means)))
+        sums = np.zeros((classes, vectors.shape[1]))
+        np.add.at(sums, np.array([example.target for example in examples], np.int64), vectors)
+        return replace(self, head=replace(self.head, prototypes=unit(sums)))
 
     def see(self, work: Work, examples: Sequence[Example]) -> None:
         """Compute the features of further examples, held-out ones for instance."""
@@ -163,8 +163,8 @@ def _framed(work: Work, ways: Sequence[Framing]) -> tuple[Framing, dict[str, flo
     if len(ways) == 1:
         return ways[0], {}, Features({})
     train = work.train
-    order = np.random.default_rng(work.seed).permutation(len(train.examples))
-    sample = Part(tuple(train.examples[n] for n in np.sort(order[:_SAMPLE])))
+    places = drawn(work.objective, work.truth(train), _SAMPLE, seed=work.seed)
+    sample = Part(tuple(train.examples[n] for n in places))
     work.progress(f"features of {len(sample.examples)} images, framed in {len(ways)} ways")
     found = work.features(sample.examples, ways)
     losses = {way.name: _cut(work, way, found, sample).loss for way in ways}

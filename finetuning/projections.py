@@ -71,10 +71,13 @@ class Spread:
         return _decomposed(within) if within.any() else self._varied
 
 
-def folds(y: Labels, *, seed: int = 0, draws: int = _DRAWS) -> Iterator[tuple[Labels, Labels]]:
-    """Places to fit on and to judge on, that have no class in common; none of too few classes."""
-    counts = np.bincount(y)
-    several = np.flatnonzero(counts > 1)
+def folds(truth: Labels, *, seed: int = 0, draws: int = _DRAWS) -> Iterator[tuple[Labels, Labels]]:
+    """Places to fit on and to judge on, that have no class in common; none of too few classes.
+
+    ``truth`` (N, 2) are classes, and what belongs together within them.
+    """
+    y = truth[:, 0]
+    several = np.flatnonzero(np.bincount(np.unique(truth, axis=0)[:, 0]) > 1)
     parts = min(_FOLDS, len(several) // 2)
     if parts < 2:
         return
@@ -87,15 +90,15 @@ def folds(y: Labels, *, seed: int = 0, draws: int = _DRAWS) -> Iterator[tuple[La
 
 def tried(
     x: NDArray[np.floating],
-    y: Labels,
+    truth: Labels,
     methods: Sequence[str] = METHODS,
     *,
     seed: int = 0,
     draws: int = _DRAWS,
 ) -> Iterator[tuple[Labels, dict[tuple[str, float], Floats]]]:
     """Of each fold the places that were left out, and their vectors by method and shrinkage."""
-    for fitted, judged in folds(y, seed=seed, draws=draws):
-        spread = Spread.of(x[fitted], np.unique(y[fitted], return_inverse=True)[1])
+    for fitted, judged in folds(truth, seed=seed, draws=draws):
+        spread = Spread.of(x[fitted], np.unique(truth[fitted, 0], return_inverse=True)[1])
         found = {}
         for method in methods:
             for shrinkage in SHRINKAGES:

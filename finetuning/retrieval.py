@@ -1,10 +1,10 @@
 """How well examples find others of their class by the likeness of their vectors.
 
-Every example asks for the others, the nearest first by cosine. What belongs to it (its group, near
-copies of it) is neither right nor wrong, and an example that is alone in its class asks for
-nothing. Of very many a sample asks, the same one every time. R is how many others of its class
-there are: precision at R and average precision at R look at so many (Musgrave, Belongie and Lim, "A
-metric learning reality check", 2020).
+Every example asks for the others, the nearest first by cosine. What belongs to it within its class
+(its group, near copies of it) is neither right nor wrong, and an example whose class has nothing
+else asks for nothing. Of very many a sample asks, the same one every time. R is how many others of
+its class there are: precision at R and average precision at R look at so many (Musgrave, Belongie
+and Lim, "A metric learning reality check", 2020).
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def _asked(
     if len(rows) > ASKED:
         asking = np.sort(np.random.default_rng(0).permutation(len(rows))[:ASKED])
     for places in np.split(asking, range(_AT_ONCE, len(asking), _AT_ONCE)):
-        own = member[places, None] == member
-        alike = np.where(own, -np.inf, rows[places] @ rows.T)
-        yield places, alike, (y[places, None] == y) & ~own
+        same = y[places, None] == y
+        own = same & (member[places, None] == member)
+        yield places, np.where(own, -np.inf, rows[places] @ rows.T), same & ~own
 
 
 def _nearest(alike: Floats, same: NDArray[np.bool_]) -> Floats:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from finetuning.calibration import Labels
 from finetuning.objectives.objective import Scorer
 from finetuning.ridge import Floats
 
@@ -31,8 +32,16 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
     interval: tuple[float, float]  # 95 %
 
 
-def worth(scorers: Mapping[int, Sequence[Scorer]], held_out: int, *, seed: int) -> Worth | None:
+def worth(
+    scorers: Mapping[int, Sequence[Scorer]],
+    held_out: int,
+    *,
+    seed: int,
+    clusters: Labels | None = None,
+) -> Worth | None:
     """By heads that learned from so many examples, several of each number.
+
+    Of the ``held_out`` ones examples are drawn, or their ``clusters``.
 
     None where there are too few points to follow.
     """
@@ -51,8 +60,10 @@ def worth(scorers: Mapping[int, Sequence[Scorer]], held_out: int, *, seed: int) 
             errors.append(1 - float(np.mean([score(weights) for score in some])))
         return _gain(np.array(sizes, float), np.array(errors), more)
 
+    of = np.arange(held_out) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    count = int(of.max()) + 1
     gains = [
-        followed(random.multinomial(held_out, np.full(held_out, 1 / held_out)).astype(float))
+        followed(random.multinomial(count, np.full(count, 1 / count)).astype(float)[of])
         for _ in range(_DRAWS)
     ]
     low, high = np.quantile(gains, [0.025, 0.975])

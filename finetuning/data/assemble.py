@@ -169,8 +169,9 @@ def _checked(data: Dataset, before: set[object]) -> Dataset:
                 "part as well",
                 hint="delete the copies that do not belong there",
             )
-    gone = [name for n, name in enumerate(data.classes) if not learned[n]]
-    if gone and data.kind != "embedding":
+    counted = used if data.kind == "embedding" else learned
+    gone = [name for n, name in enumerate(data.classes) if not counted[n]]
+    if gone:
         raise DataError(
             f"{data.root} has classes that nothing can be learned of: {some(gone)}",
             hint="add examples of them to the training part, or take them out",

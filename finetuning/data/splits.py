@@ -63,6 +63,8 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
     if any(example.part for example in data.examples):
         train = tuple(i for i, example in enumerate(data.examples) if example.part == "train")
         test = tuple(i for i, example in enumerate(data.examples) if example.part == "test")
+        if data.kind == "embedding":
+            check_search([data.examples[n] for n in test], data)
         return Split(train, test, given=True)
     if data.kind == "embedding":
         return _by_class(data, seed, test_fraction)
@@ -95,11 +97,7 @@ def _by_class(data: Dataset, seed: int, test_fraction: float) -> Split:
     Raises:
         DataError: there are too few classes of several examples.
     """
-    of_class: dict[int, set[str]] = defaultdict(set)
-    for example in data.examples:
-        for n in classes_of(example.target):
-            of_class[n].add(example.group or example.near or example.sha256)
-    several = [n for n, found in of_class.items() if len(found) > 1]
+    several = _several(data.examples)
     if len(several) < _LEAST_CLASSES:
         raise DataError(
             f"{data.root} has {len(several)} classes of several examples; an embedding is learned "
@@ -115,6 +113,29 @@ def _by_class(data: Dataset, seed: int, test_fraction: float) -> Split:
     sides = [bool(held.intersection(classes_of(e.target))) for e in data.examples]
     train = tuple(i for i, is_held in enumerate(sides) if not is_held)
     return Split(train, tuple(i for i, is_held in enumerate(sides) if is_held), given=False)
+
+
+def check_search(examples: Sequence[Example], data: Dataset) -> None:
+    """See that there is something to find among examples, and something else to find instead.
+
+    Raises:
+        DataError: there is not.
+    """
+    if len(_several(examples)) < 2:
+        raise DataError(
+            f"fewer than two classes of what is held out of {data.root} have several examples that "
+            "do not belong together: nothing can be searched for",
+            hint="hold out more of them",
+        )
+
+
+def _several(examples: Sequence[Example]) -> list[int]:
+    """The classes of several examples that do not belong together."""
+    of_class: dict[int, set[str]] = defaultdict(set)
+    for example in examples:
+        for n in classes_of(example.target):
+            of_class[n].add(example.group or example.near or example.sha256)
+    return [n for n, found in of_class.items() if len(found) > 1]
 
 
 def write(file: Path, data: Dataset, sides: Split) -> None:

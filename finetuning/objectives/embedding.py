@@ -1,7 +1,7 @@
 """Vectors that are near where the class is the same: metric learning, judged by new classes.
 
-The truth of an example is two numbers: its class, and what it belongs to (a group, the same bytes,
-near copies), for to find its own kind there is no merit.
+The truth of an example is two numbers: its class, and what within it it belongs to (a group, the
+same bytes, near copies), for to find that is no merit.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _WORDS = 256  # directions that texts are compared in, without a network
 FALSE = 0.01  # of pairs of two classes, that a threshold takes for one
+_PAIRS = 5  # so many at least, for a threshold to be known
 
 
 class PairTrust(msgspec.Struct, frozen=True):
@@ -94,15 +95,15 @@ class Embedding:
 
     def loss(self, scores: Floats, y: Labels) -> float:
         """1 less the mean average precision at R."""
-        found = retrieval.search(scores, *y.T).average
-        known = found[np.isfinite(found)]
-        return 1 - float(known.mean()) if len(known) else 1.0
+        return 1 - float(np.nanmean(retrieval.search(scores, *y.T).average))
 
-    def calibrated(self, scores: Floats, y: Labels) -> tuple[Floats, Floats, PairTrust]:
+    def calibrated(self, scores: Floats, y: Labels) -> tuple[Floats, Floats, PairTrust | None]:
         """Cosines as they are, and the threshold that few pairs of two classes reach."""
         alike, other = retrieval.pairs(scores, *y.T)
-        threshold = float(np.quantile(other, 1 - FALSE))
-        return np.ones(1), np.zeros(1), judged_pairs(threshold, alike, other)
+        trust = None
+        if len(other) >= _PAIRS / FALSE:
+            trust = judged_pairs(float(np.quantile(other, 1 - FALSE)), alike, other)
+        return np.ones(1), np.zeros(1), trust
 
     def said(self, scores: Floats) -> Floats:
         """Vectors of length 1."""

@@ -31,6 +31,7 @@ Scorer = Callable[[Floats | None], float]
 Regression = Callable[[Floats, Truth, float], tuple[Floats, Floats]]
 
 _DRAWS = 1000  # of a bootstrap
+_TOGETHER = 8  # examples of a cluster are drawn together
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Objective(Protocol):
     def loss(self, scores: Floats, y: Truth) -> float:
         """How wrong scores of left-out examples are, as well calibrated as they can be."""
 
-    def calibrated(self, scores: Floats, y: Truth) -> tuple[Floats, Floats, Trust]:
+    def calibrated(self, scores: Floats, y: Truth) -> tuple[Floats, Floats, Trust | None]:
         """Factors (K,) and shifts (K,) that make the most of scores; what is left to trust."""
 
     def said(self, scores: Floats) -> NDArray[Any]:
@@ -142,6 +143,23 @@ class Objective(Protocol):
 
     def lesson(self, y: Truth) -> Lesson:
         """How a network is trained on examples of this truth, and judged."""
+
+
+def drawn(objective: Objective, y: Truth, limit: int, *, seed: int) -> Labels:
+    """The places of about so many examples at most; of clusters several each, as far as it goes."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(y))
+    clusters = objective.clusters(y)
+    if clusters is None or len(y) <= limit:
+        return np.sort(order[:limit])
+    names, of = np.unique(clusters, return_inverse=True)
+    places = order[np.argsort(of[order], kind="stable")]
+    starts = np.searchsorted(of[places], np.arange(len(names)))
+    rank = np.arange(len(places)) - starts[of[places]]
+    places = places[rank < max(_TOGETHER, limit // len(names))]
+    chosen = random.permutation(len(names))
+    most = np.cumsum(np.bincount(of[places], minlength=len(names))[chosen]) <= limit
+    return np.sort(places[np.isin(of[places], chosen[most])])
 
 
 def interval(

@@ -19,6 +19,7 @@ from finetuning.scores import Measure, Score
 
 SHOTS = (1, 5)
 _DRAWS = 50
+_TOLD, _ASKED = 200, 20  # classes to choose among, and examples of each, at most
 _MISTAKES = 100
 _PAIRED = 2000  # examples, whose pairs are enough to judge a threshold by
 
@@ -111,37 +112,42 @@ def metrics(shared: Mapping[str, Any], held: HeldOut, objective: Embedding) -> E
 def few_shot(vectors: Floats, y: Labels, member: Labels, *, seed: int) -> tuple[Shots, ...]:
     """Each example by the nearest mean of others (N, D), of so few from each class (N,)."""
     rows, found = unit(vectors), []
+    units = np.unique(np.stack([y, member], axis=1), axis=0)[:, 0]
     for shots in SHOTS:
-        labels = [n for n in np.unique(y) if len(np.unique(member[y == n])) > shots]
-        if len(labels) < 2:
-            continue
-        rates = []
-        for draw in range(_DRAWS):
-            random = np.random.default_rng([seed, shots, draw])
-            taken = [_drawn(np.flatnonzero(y == n), member, shots, random) for n in labels]
-            means = unit(np.stack([rows[places].mean(axis=0) for places in taken]))
-            seen = np.isin(member, member[np.concatenate(taken)])
-            asked = np.flatnonzero(np.isin(y, labels) & ~seen)
-            said = np.array(labels)[(rows[asked] @ means.T).argmax(axis=1)]
-            rates.append([(said[y[asked] == n] == n).mean() for n in np.unique(y[asked])])
-        accuracies = [float(np.mean(rate)) for rate in rates]
-        low, high = np.quantile(accuracies, [0.025, 0.975])
-        found.append(
-            Shots(
-                shots=shots,
-                accuracy=float(np.mean(accuracies)),
-                interval=(float(low), float(high)),
-                classes=len(labels),
-            )
-        )
+        able = np.flatnonzero(np.bincount(units) > shots)
+        accuracies = [
+            _told(rows, y, member, able, shots, np.random.default_rng([seed, shots, draw]))
+            for draw in range(_DRAWS if len(able) > 1 else 0)
+        ]
+        if accuracies:
+            low, high = np.quantile(accuracies, [0.025, 0.975])
+            mean, count = float(np.mean(accuracies)), min(len(able), _TOLD)
+            within = (float(low), float(high))
+            found.append(Shots(shots=shots, accuracy=mean, interval=within, classes=count))
     return tuple(found)
 
 
-def _drawn(places: Labels, member: Labels, count: int, random: np.random.Generator) -> list[int]:
-    """So many of the places, no two of which belong together."""
-    order = random.permutation(places)
-    first = np.sort(np.unique(member[order], return_index=True)[1])
-    return [int(place) for place in order[first][:count]]
+def _told(
+    rows: Floats,
+    y: Labels,
+    member: Labels,
+    able: Labels,
+    shots: int,
+    random: np.random.Generator,
+) -> float:
+    """One draw: how often others are told, as the mean over the classes."""
+    classes = np.sort(random.permutation(able)[:_TOLD])
+    order = random.permutation(np.flatnonzero(np.isin(y, classes)))
+    order = order[np.argsort(y[order], kind="stable")]
+    means, asked = [], []
+    for places in np.split(order, np.flatnonzero(np.diff(y[order])) + 1):
+        _, first, unit_of = np.unique(member[places], return_index=True, return_inverse=True)
+        shown = np.argsort(first, kind="stable")[:shots]
+        means.append(rows[places[first[shown]]].mean(axis=0))
+        asked.append(places[~np.isin(unit_of, shown)][:_ASKED])
+    of = np.repeat(np.arange(len(classes)), [len(places) for places in asked])
+    said = (rows[np.concatenate(asked)] @ unit(np.stack(means)).T).argmax(axis=1)
+    return float((np.bincount(of, said == of) / np.bincount(of)).mean())
 
 
 def _pairs(held: HeldOut) -> PairTrust | None:

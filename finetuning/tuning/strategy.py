@@ -141,15 +141,17 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         head = heads.fit(x, y, method=method, strength=strength, objective=objective)
         return head.adjusted(1 / factors, -shifts / factors)
 
+    by, beside = np.ones(1), np.zeros(1)
+    if probe.evidence.best is not None:
+        by, beside, _ = objective.calibrated(probe.evidence.logits, probe.evidence.y)
+
     def chosen(learn: NDArray[np.int64], held: NDArray[np.int64]) -> Floats:
         rows, best = probe.rows(train.examples), probe.evidence.best
         method, strength = (best.method, best.strength) if best else (probe.head.method, None)
         head = heads.fit(
             rows[learn], truth[learn], method=method, strength=strength, objective=objective
         )
-        scores = head.logits(rows[held])
-        by, beside, _ = objective.calibrated(scores, truth[held])
-        return ((scores * by + beside) - shifts) / factors
+        return ((head.logits(rows[held]) * by + beside) - shifts) / factors
 
     return Task(
         backbone=backbone,

@@ -24,7 +24,8 @@ from finetuning.evaluate import evaluate
 from finetuning.finetune import finetune
 from finetuning.gallery import Gallery
 from finetuning.objectives.embedding import Embedding
-from finetuning.objectives.objective import interval
+from finetuning.objectives.objective import drawn, interval
+from finetuning.results.embedding import few_shot
 from terminal import Run
 
 AS_EMBEDDING = Options(kind="embedding")
@@ -81,7 +82,8 @@ def test_every_measure_is_what_a_search_one_by_one_finds():
     np.testing.assert_array_equal(found.first, retrieval.first(x, y, member))
     rows = x / np.linalg.norm(x, axis=1, keepdims=True)
     for n in range(len(x)):
-        others = [k for k in np.argsort(-(rows @ rows[n])) if member[k] != member[n]]
+        order = np.argsort(-(rows @ rows[n]))
+        others = [k for k in order if (member[k], y[k]) != (member[n], y[n])]
         right = np.array([y[k] == y[n] for k in others])
         r = int(right.sum())
         if not r:
@@ -92,6 +94,13 @@ def test_every_measure_is_what_a_search_one_by_one_finds():
         assert found.within[5][n] == right[:5].any()
         assert found.precision[n] == pytest.approx(right[:r].mean())
         assert found.average[n] == pytest.approx(sum(precisions) / r)
+
+
+def test_what_a_group_has_of_another_class_is_a_mistake():
+    """Vectors that tell the session alone find the session, whatever is in it."""
+    y, session = np.tile(np.arange(4), 10), np.repeat([0, 1], 20)
+    x = np.eye(2)[session] + 0.01 * np.random.default_rng(0).normal(size=(40, 2))
+    assert retrieval.first(x, y, session).max() == 0
 
 
 def test_of_very_many_a_sample_asks_and_all_can_be_found(monkeypatch: pytest.MonkeyPatch):
@@ -141,6 +150,39 @@ def test_whitening_within_classes_finds_what_tells_new_ones_apart():
     assert abs(projected - found.best.score) < 0.2
 
 
+def test_as_good_as_the_best_the_least_is_changed_and_nothing_without_evidence():
+    random = np.random.default_rng(0)
+    y = np.repeat(np.arange(6), 4)
+    x = 100 * np.eye(6)[y] + random.normal(size=(24, 6))
+    truth, objective = np.stack([y, np.arange(24)], 1), Embedding(tuple("abcdef"))
+    found = heads.evidence(x, truth, [], seed=0, objective=objective)
+    assert found.best is not None
+    assert (found.best.loss, found.best.strength) == (0, 1)  # every strength tells them apart
+    groups = np.stack([y, y], 1)  # nothing of a class but one group
+    assert heads.evidence(x, groups, [], seed=0, objective=objective).best is None
+
+
+def test_whole_classes_are_drawn_where_there_are_many():
+    objective = Embedding(tuple(map(str, range(1000))))
+    many = np.stack([np.repeat(np.arange(1000), 5), np.arange(5000)], 1)
+    places = drawn(objective, many, 600, seed=0)
+    assert len(places) == 600
+    assert set(np.bincount(many[places, 0])) == {0, 5}
+    few = np.stack([np.repeat(np.arange(10), 500), np.arange(5000)], 1)
+    assert set(np.bincount(few[drawn(objective, few, 600, seed=0), 0])) == {60}
+
+
+def test_few_shots_are_told_by_what_was_shown_alone():
+    y, member = np.repeat([0, 1, 2], 8), np.arange(24)
+    x = np.eye(3)[y]
+    one, five = few_shot(x, y, member, seed=0)
+    assert (one.shots, one.accuracy, five.accuracy, five.classes) == (1, 1, 1, 3)
+    groups = np.tile([0, 1], 12)  # two sessions: of one that is shown, the other is asked
+    [alone] = few_shot(x, y, groups, seed=0)
+    assert (alone.shots, alone.accuracy) == (1, 1)
+    assert few_shot(x, y, np.zeros(24, int), seed=0) == ()
+
+
 def test_an_interval_is_wider_where_other_classes_could_have_been_drawn():
     clusters = np.repeat(np.arange(10), 50)
     right = (clusters % 2).astype(float)  # classes differ, examples of one do not
@@ -176,6 +218,10 @@ def test_few_classes_are_an_error_and_new_ones_in_a_test_part_are_none(make_data
     assert data.classes == ("a", "b", "c", "d")
     sides = split(data, seed=0, test_fraction=0.25)
     assert {data.classes[data.examples[n].target] for n in sides.test} == {"c", "d"}
+    make_data({"c": 3, "d": 1}, few.parent / "one" / "test", seed=1)
+    make_data({"a": 3, "b": 3}, few.parent / "one" / "train")
+    with pytest.raises(DataError, match="nothing can be searched for"):
+        split(read(few.parent / "one", AS_EMBEDDING), seed=0, test_fraction=0.25)
     with pytest.raises(DataError, match="nothing can be learned of"):
         read(parted)
 
@@ -208,7 +254,8 @@ def test_the_graph_gives_unit_vectors_and_cosines_with_known_classes(
     facts = session.get_modelmeta().custom_metadata_map
     labels = json.loads(facts["tlhub.labels"])
     assert labels == [f"at {n}" for n in range(8)]
-    assert -1 < json.loads(facts["tlhub.same_class_from"]) <= 1
+    least = json.loads(facts["tlhub.same_class_from"])
+    assert OnnxModel.open(made.path).same_class_from == least
     model = OnnxModel.open(made.path)
     rows, means = [], {}
     for label in labels:

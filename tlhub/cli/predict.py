@@ -111,6 +111,9 @@ def predict(
         for line in lines:
             is_share = gallery is None and runner.scores == PROBABILITIES
             output.line(f"  {_shown(line, is_share=is_share)}")
+        least = runner.same_class_from
+        if lines and least is not None and lines[0].score < least:
+            output.line(f"  below {least:.2f}: probably none of them")
 
 
 def _shown(line: Any, *, is_share: bool) -> str:
