@@ -113,10 +113,11 @@ def _stamps() -> tuple[Pictures, Labels, list[str], Labels]:
     files = sorted(stamps.provide(DATA / "stamps").glob("*/*.png"))
     names = sorted({file.parent.name for file in files})
     labels = np.array([names.index(file.parent.name) for file in files], np.int64)
-    return [_on_white(file) for file in files], labels, names, _some(_STAMPS_TEST, len(files))
+    return [on_white(file) for file in files], labels, names, _some(_STAMPS_TEST, len(files))
 
 
-def _on_white(file: Path) -> NDArray[np.uint8]:
+def on_white(file: Path) -> NDArray[np.uint8]:
+    """A picture, uint8 (H, W, 3), with white where it is clear."""
     with Image.open(file) as picture:
         clear = picture.convert("RGBA")
     white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
