@@ -28,7 +28,8 @@ FEWEST = 100  # examples; of fewer it learns worse than a linear head
 _NETWORKS, _WIDTH = 4, 128
 _DIRECTIONS = 256  # of the features, at most
 _EPOCHS, _BATCH, _STEPS = 20, 64, 2000
-_RATE, _DECAY, _WARM = 2e-3, 1e-2, 0.1
+_RATE, _DECAY, _WARM = 2e-3, 1e-2, 0.1  # the last a share of the steps
+_BETAS, _LEAST = (0.9, 0.999), 1e-8
 _START = 0.1  # of the usual size of the weights of the scores
 
 
@@ -93,12 +94,9 @@ def _trained(
     w1, b1, w2, b2 = learned
     batch = min(_BATCH, count)
     steps = min(_EPOCHS * (count // batch), _STEPS)
-    optimizer = torch.optim.AdamW(learned, lr=_RATE, weight_decay=_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _RATE, total_steps=steps, pct_start=_WARM
-    )
+    moments = [(torch.zeros_like(tensor), torch.zeros_like(tensor)) for tensor in learned]
     order = torch.zeros(0, dtype=torch.long)
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         if len(order) < batch:
             order = torch.randperm(count, generator=random)
         places, order = order[:batch], order[batch:]
@@ -106,15 +104,33 @@ def _trained(
         share = float(torch.rand(1, generator=random))
         mixed = share * x[places] + (1 - share) * x[others]
         said = (torch.relu(mixed @ w1 + b1) @ w2 + b2).flatten(0, 1)
-        loss = sum(
-            part * lesson.losses(said, wanted[these].repeat(_repeats(wanted)), smoothing=0).mean()
-            for part, these in ((share, places), (1 - share, others))
+        own, other = (
+            lesson.losses(said, wanted[these].repeat(_repeats(wanted)), smoothing=0).mean()
+            for these in (places, others)
         )
-        optimizer.zero_grad()
-        (loss * _NETWORKS).backward()  # type: ignore[union-attr]
-        optimizer.step()
-        schedule.step()
+        loss = share * own + (1 - share) * other
+        slopes = torch.autograd.grad(loss * _NETWORKS, learned)
+        with torch.no_grad():
+            for tensor, slope, (first, second) in zip(learned, slopes, moments, strict=True):
+                _step(tensor, slope, first, second, step, step / steps)
     return tuple(tensor.detach().double().numpy() for tensor in learned)
+
+
+def _step(
+    tensor: torch.Tensor,
+    slope: torch.Tensor,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    step: int,
+    done: float,
+) -> None:
+    """AdamW (Loshchilov and Hutter, 2019): torch's own takes a second to import the compiler."""
+    rate = _RATE * (done / _WARM if done < _WARM else (1 + np.cos(np.pi * done)) / 2)
+    first.lerp_(slope, 1 - _BETAS[0])
+    second.mul_(_BETAS[1]).addcmul_(slope, slope, value=1 - _BETAS[1])
+    scale = (second / (1 - _BETAS[1] ** step)).sqrt_().add_(_LEAST)
+    tensor.mul_(1 - rate * _DECAY)
+    tensor.addcdiv_(first, scale, value=-rate / (1 - _BETAS[0] ** step))
 
 
 def _repeats(wanted: torch.Tensor) -> tuple[int, ...]:

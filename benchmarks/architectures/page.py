@@ -14,17 +14,9 @@ _FINDS = (
     "itself finds {}"
 )
 REASONS = {
-    "timm/gemma4_vit": (
-        "torch's exporter writes a `Clip` with a bound that no node makes, as of another network "
-        "in pytorch/pytorch#150891 (open)"
-    ),
     "timm/inception_v4": (
         "with random weights the network's own rounding is 1.4e-4 (float32 beside float64), and "
         "1e-4 is the most that is ever allowed"
-    ),
-    "timm/mobilenetv5": (
-        "its smallest member has 300 M parameters and sees 768 x 768 pixels: not done after 20 "
-        "minutes on two cores"
     ),
     "timm/vision_transformer_sam": (
         "attention over all of 1024 x 1024 pixels takes more memory for five pictures than there "
