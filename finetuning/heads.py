@@ -52,9 +52,9 @@ _DEFAULT = 10.0  # where there are too few examples to choose by
 _TOLERANCE, _ROUGH = 1e-6, 1e-4  # of a head that is kept, and of one that is judged
 _COUNTS = (1, 5)  # of neighbors
 _TIED, _ROUNDING = 0.01, 1e-6  # losses no more apart: the most is drawn towards the identity
-# The cut was chosen by ridge regression on the same examples, which flatters what is linear: of
-# classes a loss so much greater than the least is none.
-_FLATTERED = 0.1
+# The cut was chosen by ridge regression on the same examples, which flatters what is linear: of so
+# many examples of classes a loss so much greater than the least is none.
+_MANY, _FLATTERED = 400, 0.1
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def evidence(
         near = _neighbors(x, folds, objective)
     least, best, logits = min(kinds, key=lambda item: item[0])
     loss, last, scores = kinds[-1]
-    if last.method == PERCEPTRON and objective.kind == "classification":
+    if last.method == PERCEPTRON and objective.kind == "classification" and len(x) >= _MANY:
         best, logits = (last, scores) if loss <= least * (1 + _FLATTERED) else (best, logits)
     return Evidence((*(item for _, item, _ in kinds), near), best, logits, folds.y)
 

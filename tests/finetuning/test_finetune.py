@@ -304,6 +304,7 @@ def test_a_head_with_a_hidden_layer_is_in_the_graph_and_the_proof(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heads, "_FLATTERED", 1e9)
+    monkeypatch.setattr(heads, "_MANY", 10)
     monkeypatch.setattr(perceptron, "FEWEST", 10)
     folder = run()
     metrics = metrics_of(folder)

@@ -194,6 +194,17 @@ def test_a_hidden_layer_is_taken_where_no_line_parts_the_classes() -> None:
     assert found.logits.shape == (600, 2)
 
 
+def test_a_tie_goes_to_the_hidden_layer_where_examples_are_many() -> None:
+    x, y = blobs(4, 800, 20)
+    for count, taken in ((300, False), (800, True)):
+        found = heads.evidence(x[:count], y[:count], alone(count), seed=0)
+        losses = {item.method: item.loss for item in found.tried if item.loss is not None}
+        over = losses[heads.PERCEPTRON] / min(losses.values())
+        assert 1 < over < 1.1
+        assert found.best is not None
+        assert (found.best.method == heads.PERCEPTRON) is taken
+
+
 def test_of_few_examples_no_hidden_layer_is_tried() -> None:
     x, y = crossed(perceptron.FEWEST - 1)
     found = heads.evidence(x, y, alone(len(y)), seed=0)
