@@ -2,7 +2,7 @@
 
 Two kinds of classes, made of what `benchmarks.finetune` has: views of single things (each stamp
 cropped, turned and lit at random, `--views` of each; a quarter of the things is new), and the
-garments of Fashion-MNIST (100 of each; three of the ten are new). Printed are recall@1 and mAP@R
+garments of Fashion-MNIST (100 of each; two of the ten are new). Printed are recall@1 and mAP@R
 of the new classes by the exported file, those of the network's own embedding on the same pictures
 by `tlhub evaluate`, and the seconds of the whole command, its baselines, report and all.
 """
