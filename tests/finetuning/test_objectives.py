@@ -123,7 +123,9 @@ def test_thresholds_give_the_best_f1() -> None:
 def test_the_best_head_for_labels_beats_a_guess_and_does_not_fool_itself() -> None:
     x, y = labelled(300, 20)
     found = heads.evidence(x, y, alone(300), seed=0, objective=LABELS)
-    assert [item.method for item in found.tried] == [heads.RIDGE, heads.LOGISTIC, heads.NEIGHBORS]
+    assert [item.method for item in found.tried] == [
+        *(heads.RIDGE, heads.LOGISTIC, heads.PERCEPTRON, heads.NEIGHBORS)
+    ]
     assert found.best is not None
     assert found.best.loss == pytest.approx(LABELS.loss(found.logits, found.y))
     assert found.best.score > 2 * y.mean()
