@@ -187,7 +187,8 @@ def test_a_run_by_adapters_is_a_run_like_any_other(tmp_path: Path) -> None:
     losses = metrics["tuning"]["losses"]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     assert metrics["onnx_agreement"] == 1
-    assert proving.measure(folder.path, Store(tmp_path / "store")).max_rel_diff <= 1e-5
+    proof = proving.measure(folder.path, Store(tmp_path / "store"))
+    assert proof.max_rel_diff <= proof.tolerance < 1e-4
     before, after = (load_file(f.path / "model.safetensors") for f in (base, folder))
     assert before.keys() == after.keys()
     changed = [name for name in before if not torch.equal(before[name], after[name])]
