@@ -49,6 +49,11 @@ class Example:
     near: str | None = None
 
     @property
+    def unit(self) -> str:
+        """What it belongs to: its group, else what it is nearly the same as, else its own bytes."""
+        return self.group or self.near or self.sha256
+
+    @property
     def text(self) -> str:
         """The text.
 

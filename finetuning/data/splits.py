@@ -134,7 +134,7 @@ def _several(examples: Sequence[Example]) -> list[int]:
     of_class: dict[int, set[str]] = defaultdict(set)
     for example in examples:
         for n in classes_of(example.target):
-            of_class[n].add(example.group or example.near or example.sha256)
+            of_class[n].add(example.unit)
     return [n for n, found in of_class.items() if len(found) > 1]
 
 

@@ -57,8 +57,7 @@ class Embedding:
 
     def truth(self, examples: Sequence[Example]) -> Labels:
         """The class of each, and what it belongs to (N, 2)."""
-        own = [example.group or example.near or example.sha256 for example in examples]
-        member = np.unique(own, return_inverse=True)[1]
+        member = np.unique([example.unit for example in examples], return_inverse=True)[1]
         classes = [example.target for example in examples]
         return np.stack([np.array(classes, np.int64), member], axis=1)
 
