@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -291,28 +292,24 @@ class TorchBackbone:
 
     def rounding(self, batches: Mapping[str, Given]) -> dict[str, float]:
         """How far float32 takes the network from float64, relative to the largest, by output."""
-        from converters.comparing import OtherFindsError, comparable
+        from converters.comparing import OtherFindsError, comparable, differences
 
-        prepared = [self.front.tensors(given) for given in batches.values()]
-        rounded = [self.outputs(tensors) for tensors in prepared]
-        worst: dict[str, float] = {}
+        prepared = {batch: self.front.tensors(given) for batch, given in batches.items()}
+        rounded = {batch: self.outputs(tensors) for batch, tensors in prepared.items()}
+        exact: dict[str, Outputs] = {}
         self.module.double()
         try:
-            for given, tensors, ours in zip(batches.values(), prepared, rounded, strict=True):
+            for batch, tensors in prepared.items():
                 doubled = [t.double() if t.is_floating_point() else t for t in tensors]
-                try:
-                    exact, near = comparable(given, self.outputs(doubled), ours, None)
-                except OtherFindsError:  # its own rounding decides what it finds there
-                    continue
-                for name, array in exact.items():
-                    if array.size:
-                        apart = float(np.abs(near[name] - array).max() / (np.abs(array).max() or 1))
-                        worst[name] = max(worst.get(name, 0.0), apart)
+                with contextlib.suppress(OtherFindsError):  # rounding decides what it finds there
+                    exact[batch], rounded[batch] = comparable(
+                        batches[batch], self.outputs(doubled), rounded[batch], None
+                    )
         except RuntimeError:  # a network that is made for float32 alone
             return {}
         finally:
             self.module.float()  # exactly what it was, as double has every value of float
-        return worst
+        return differences(exact, rounded)
 
     def inner(self, given: Given) -> Outputs:
         """See `Backbone`."""

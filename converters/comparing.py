@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -105,3 +108,25 @@ def _distances(reference: Outputs, seen: Outputs) -> NDArray[np.float64]:
     apart += np.abs(reference[SCORES][:, None].astype(np.float64) - seen[SCORES][None])
     apart[reference[NUMBERS][:, None] != seen[NUMBERS][None]] = np.inf
     return apart
+
+
+def differences(expected: Mapping[str, Outputs], seen: Mapping[str, Outputs]) -> dict[str, float]:
+    """max|seen - expected| / max|expected| of each output over all batches.
+
+    The range is that of all batches, as what two rows of one say may be near zero by chance. Of
+    what are no fractions, 0 or 1: 1 where anything differs. What is no number is infinitely far.
+    """
+    apart: dict[str, float] = {}
+    largest: dict[str, float] = {}
+    for batch, outputs in expected.items():
+        for name, reference in outputs.items():
+            theirs = seen[batch][name]
+            if reference.dtype.kind != "f":
+                off = float(not np.array_equal(reference, theirs))
+            else:
+                off = float(np.abs(theirs.astype(np.float64) - reference).max(initial=0.0))
+                off = math.inf if math.isnan(off) else off
+                most = float(np.abs(reference).max(initial=0.0))
+                largest[name] = max(largest.get(name, 0.0), most)
+            apart[name] = max(apart.get(name, 0.0), off)
+    return {name: off / (largest.get(name) or 1) for name, off in apart.items()}

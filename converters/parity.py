@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from catalog.errors import ConversionError
 from converters import fresh_process
 from converters.backbone import Backbone, Given, Outputs
-from converters.comparing import OtherFindsError, comparable
+from converters.comparing import OtherFindsError, comparable, differences
 from converters.export import save
 from converters.folder import Parity
 from converters.interface import BATCH_SIZES, BOXES, EMBEDDING, INPUTS, LOGITS, PROBABILITIES
 
-TOLERANCE = 1e-5  # max|onnx - reference| / max|reference|, fp32
+TOLERANCE = 1e-5  # max|onnx - reference| / max|reference| over all batches, fp32
 # Some networks make more of rounding. Where the reference itself is so far from float64, the graph
 # may be twice as far from the reference, which is itself and another one that rounds as badly.
 OF_ROUNDING, MOST_OF_ROUNDING = 2, 1e-4
@@ -68,8 +68,8 @@ def check(
         _check_sound(name, seen[name], reference)
     _check_found(expected.values())
     _check_spread(expected[name] for name in exact)
-    outputs = _worst({name: expected[name] for name in exact}, seen)
-    photo_outputs = _worst({name: expected[name] for name in real}, seen)
+    outputs = differences({name: expected[name] for name in exact}, seen)
+    photo_outputs = differences({name: expected[name] for name in real}, seen)
     allowed = dict.fromkeys(outputs, TOLERANCE)
     if max(outputs.values()) > TOLERANCE:
         times, most = OF_ROUNDING, MOST_OF_ROUNDING
@@ -118,7 +118,7 @@ def _judge(
         if not difference <= allowed[output]:
             raise ConversionError(
                 f"the ONNX graph is not the model: {output} differs from {parity.reference} by "
-                f"{difference:.2e} of its range, more than {allowed[output]:.1g}",
+                f"{difference:.2e} of its range, more than {allowed[output]:.2e}",
                 hint=hint,
             )
     for output, difference in photo_outputs.items():
@@ -162,7 +162,7 @@ def _first_difference(
         seen = fresh_process.run(file, {name: given}, work)[name]
     inner, seen = comparable(given, inner, seen, None)
     for layer, array in inner.items():
-        difference = _worst({name: {layer: array}}, {name: seen})[layer]
+        difference = differences({name: {layer: array}}, {name: seen})[layer]
         if not difference <= TOLERANCE:
             part = "the preprocessing" if layer in INPUTS else f"layer {layer}"
             return f"{part} is the first part that differs, by {difference:.1e}"
@@ -210,24 +210,6 @@ def _check_spread(batches: Iterable[Outputs]) -> None:
                 f"{output} hardly depends on the input (it moves by {moved:.1e} of its range): "
                 "nothing can be shown with these weights"
             )
-
-
-def _worst(expected: Mapping[str, Outputs], seen: Mapping[str, Outputs]) -> dict[str, float]:
-    """The largest relative difference of each output over all batches."""
-    worst: dict[str, float] = {}
-    for batch, outputs in expected.items():
-        for output, reference in outputs.items():
-            apart = difference(reference, seen[batch][output])
-            worst[output] = max(worst.get(output, 0.0), apart)
-    return worst
-
-
-def difference(reference: NDArray[Any], seen: NDArray[Any]) -> float:
-    """max|seen - reference| / max|reference|; of what are no fractions, 0 or 1."""
-    if reference.dtype.kind != "f" or not reference.size:
-        return float(not np.array_equal(reference, seen))
-    apart = np.abs(seen.astype(np.float64) - reference).max()
-    return float(apart / (np.abs(reference).max() or 1))
 
 
 def _sizes(batches: Mapping[str, Given]) -> tuple[int, ...]:

@@ -16,11 +16,12 @@ import onnx
 from catalog.errors import ConversionError, IntegrityError, UnsafeError
 from catalog.record import ModelRecord
 from converters import fresh_process, graph_upgrade, graphs
+from converters.comparing import differences
 from converters.graph_inputs import GraphInput, batch_of, inputs_of, name_dims, situations
 from converters.interface import MAX_INLINE_BYTES
 from converters.onnx_backbone import PROBE_TIMEOUT_S, OnnxBackbone, OwnTensors
 from converters.onnx_pictures import Pictures, name_outputs, pictures
-from converters.parity import TOLERANCE, difference
+from converters.parity import TOLERANCE
 
 LIBRARIES = ("onnx",)
 _MOST_SITUATIONS = 2  # of sizes that the graph is checked with
@@ -178,8 +179,9 @@ def _apart(file: Path, model: onnx.ModelProto, own: OwnTensors) -> str | None:
             there = seen[batch].get(name)
             if there is None or there.shape != array.shape:
                 return f"as ONNX converts it, {name} has another shape"
-            if not difference(array, there) <= TOLERANCE:
-                return f"as ONNX converts it, {name} differs by {difference(array, there):.1e}"
+    for name, apart in differences(expected, seen).items():
+        if not apart <= TOLERANCE:
+            return f"as ONNX converts it, {name} differs by {apart:.1e}"
     return None
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converters.comparing import OtherFindsError, comparable
-from converters.parity import difference
+from converters.comparing import OtherFindsError, comparable, differences
 
 
 def test_what_is_of_padding_is_not_compared():
@@ -17,7 +16,7 @@ def test_what_is_of_padding_is_not_compared():
     wrong[1, 0, 3] = 2
     for seen, apart in ((padded, 0), (wrong, 1)):
         ours, theirs = comparable(given, {"layer": tokens}, {"layer": seen}, None)
-        assert difference(ours["layer"], theirs["layer"]) == apart
+        assert differences({"": ours}, {"": theirs}) == {"layer": apart}
     # What only looks like tokens, a vector of each text, stays as it is.
     vectors = {"embedding": np.ones((2, 3), np.float32)}
     assert comparable(given, vectors, vectors, None)[0]["embedding"].all()
@@ -54,3 +53,19 @@ def test_other_finds_are_no_pairs():
     assert len(comparable({}, reference, one_less, None)[0]["boxes"]) == 4
     nothing = _finds([], [], [])
     assert comparable({}, nothing, nothing, None)[0]["boxes"].shape == (0, 4)
+
+
+def test_the_range_of_an_output_is_that_of_all_batches():
+    expected = {
+        "near zero by chance": {"logits": np.array([[0.001, -0.001]], np.float32)},
+        "others": {"logits": np.array([[2.0, -1.0]], np.float32)},
+        "none": {"logits": np.zeros((0, 2), np.float32)},
+    }
+    seen = {batch: {"logits": each["logits"] + 2e-4} for batch, each in expected.items()}
+    assert differences(expected, seen)["logits"] == pytest.approx(1e-4, rel=1e-3)
+    assert differences(expected, expected) == {"logits": 0}
+    broken = {**seen, "others": {"logits": np.array([[np.nan, -1.0]], np.float32)}}
+    assert differences(expected, broken) == {"logits": np.inf}
+    assert differences({"": {"labels": np.array([5])}}, {"": {"labels": np.array([4])}}) == {
+        "labels": 1
+    }
