@@ -47,9 +47,10 @@ def log_softmax(logits: Floats) -> Floats:
     return found
 
 
-def log_loss(logits: Floats, y: Labels, weights: Floats | None = None) -> float:
-    """The mean negative log likelihood of the true classes."""
-    return float(-np.average(log_softmax(logits)[np.arange(len(y)), y], weights=weights))
+def log_losses(logits: Floats, y: Labels) -> Floats:
+    """The negative log likelihood of each true class (N,)."""
+    found: Floats = -log_softmax(logits)[np.arange(len(y)), y]
+    return found
 
 
 def temperature(logits: Floats, y: Labels, weights: Floats | None = None) -> float:

@@ -1,34 +1,39 @@
 """Where to cut a network: the stages whose features serve these data best.
 
-Each stage, and neighboring ones side by side, is judged by ridge regression that leaves every
-example out in turn, in closed form (`finetuning.ridge`): the strength and the stages with the
-least loss win, each as well calibrated as it can be. Accuracy alone is too coarse to choose by
-where examples are few. What lies above the last of the chosen stages leaves the model.
+Each stage, and neighboring ones side by side, is judged by ridge regression on features that are
+standardized as a head's are, by what it says of examples that were left out: two draws of three
+folds. Each is as well calibrated as it can be; accuracy alone is too coarse to choose by where
+examples are few. The cheapest of the best says how much of the network is computed; of what that
+gives anyway, as many stages are taken side by side as are no worse by more than a standard error,
+since the best of many that differ by chance is lucky. What lies above leaves the model.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from finetuning import heads, projections
-from finetuning.calibration import Labels
 from finetuning.features import Rows
+from finetuning.folds import Folds
 from finetuning.objectives.classes import CLASSES
 from finetuning.objectives.objective import Objective, Truth, drawn
-from finetuning.ridge import Floats, Ridge, Scale
+from finetuning.ridge import Floats, Scale
 from finetuning.stages import Stage
 
 _TOGETHER = 4  # stages side by side, at most
 _TIED = 0.01  # of the least loss: the cheaper one is taken
-_ROWS = 1500  # so many are enough to choose by
+_ROWS = 500  # so many are enough to choose by
+_DRAWS, _FOLDS = 2, 3
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
-    """One choice of stages, and what leaving out each training example in turn says of it."""
+    """One choice of stages, and what training examples that were left out say of it."""
 
     stages: tuple[str, ...]
     share: float  # of the backbone's multiply-accumulates that it takes
@@ -45,6 +50,24 @@ class Cut:
     tried: tuple[Tried, ...]  # single stages from the input on, then those side by side
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """Of one choice, at its best strength."""
+
+    losses: Floats  # of each example in each draw
+    score: float
+    share: float
+
+    @property
+    def loss(self) -> float:
+        return float(self.losses.mean())
+
+    def is_near(self, best: _Judged) -> bool:
+        """Whether it is within a standard error, example by example."""
+        apart = self.losses - best.losses
+        return bool(apart.mean() <= apart.std() / np.sqrt(len(apart) / _DRAWS))
+
+
 def choose(
     stages: Sequence[Stage],
     vectors: Mapping[str, Rows],
@@ -56,34 +79,57 @@ def choose(
 ) -> Cut:
     """The best of ``stages``, whose ``vectors`` go by their outputs, for a truth (N, ...).
 
-    Examples of one of the ``groups`` are left out together.
+    Examples of one of the ``groups`` are left out together. Of too few to judge by it is the last.
     """
-    rows = drawn(objective, y, _ROWS, seed=seed)
+    is_embedding = objective.kind == "embedding"
+    rows = drawn(objective, y, projections.ROWS if is_embedding else _ROWS, seed=seed)
     y = objective.renumbered(y[rows])
-    member = np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
-    found: dict[tuple[Stage, ...], Tried] = {}
-    judge = _judged
-    if objective.kind == "embedding":
-        judge = _by_class
-        if not any(True for _ in projections.folds(y)):  # nothing to choose by
-            return Cut((stages[-1],), 1.0, ())
+    draws: list[Folds] = []
+    if is_embedding:
+        can_judge = any(True for _ in projections.folds(y))
+    else:
+        own = [str(groups[place]) for place in rows]
+        draws = [objective.folds(y, own, seed=seed + n, count=_FOLDS) for n in range(_DRAWS)]
+        can_judge = all(len(folds.rows) for folds in draws)
+    if not can_judge:
+        return Cut((stages[-1],), 1.0, ())
+    found: dict[tuple[Stage, ...], _Judged] = {}
 
-    def best(tried: Sequence[tuple[Stage, ...]]) -> tuple[Stage, ...]:
-        for these in tried:
+    def judge(choices: Sequence[tuple[Stage, ...]]) -> None:
+        for these in choices:
             if these not in found:
-                scaled = [Scale.of(vectors[stage.output][rows]) for stage in these]
-                parts = [
-                    scale(vectors[stage.output][rows])
-                    for scale, stage in zip(scaled, these, strict=True)
-                ]
-                found[these] = judge(these, np.hstack(parts), y, member, objective)
-        least = min(item.loss for item in found.values())
-        near = [these for these, item in found.items() if item.loss <= least * (1 + _TIED)]
-        return min(near, key=lambda these: (these[-1].share, len(these), found[these].loss))
+                parts = [vectors[stage.output][rows] for stage in these]
+                x = np.hstack([Scale.of(part)(part) for part in parts])
+                of = _by_class(x, y, objective) if is_embedding else _by_folds(x, draws, objective)
+                found[these] = _Judged(*of, these[-1].share)
 
-    single = best([(stage,) for stage in stages])
-    chosen = best(_windows(stages, single[0])) if len(stages) > 1 else single
-    return Cut(chosen, found[chosen].loss, tuple(found.values()))
+    with threadpool_limits(1):
+        judge([(stage,) for stage in stages])
+        judge(_windows(stages, min(found, key=lambda these: found[these].loss)[0]))
+    chosen = _widest(found)
+    tried = tuple(
+        Tried(
+            stages=tuple(stage.name for stage in these),
+            share=round(item.share, 4),
+            loss=item.loss,
+            score=item.score,
+        )
+        for these, item in found.items()
+    )
+    return Cut(chosen, found[chosen].loss, tried)
+
+
+def _widest(found: Mapping[tuple[Stage, ...], _Judged]) -> tuple[Stage, ...]:
+    """The most stages that cost no more than the cheapest of the best, and are as good."""
+    best = min(found.values(), key=lambda item: item.loss)
+    tied = [item for item in found.values() if item.loss <= best.loss * (1 + _TIED)]
+    cheapest = min(tied, key=lambda item: (item.share, item.loss))
+    near = [
+        these
+        for these, item in found.items()
+        if item is cheapest or (item.share <= cheapest.share and item.is_near(best))
+    ]
+    return min(near, key=lambda these: (-len(these), found[these].loss))
 
 
 def _windows(stages: Sequence[Stage], one: Stage) -> list[tuple[Stage, ...]]:
@@ -96,33 +142,31 @@ def _windows(stages: Sequence[Stage], one: Stage) -> list[tuple[Stage, ...]]:
     ]
 
 
-def _judged(
-    stages: Sequence[Stage], rows: Floats, y: Truth, groups: Labels, objective: Objective
-) -> Tried:
-    decomposed = Ridge.of(rows, objective.columns(y), objective.weights(y))
-    scores = [decomposed.left_out(strength, groups) for strength in objective.strengths]
-    losses = [objective.loss(given, y) for given in scores]
-    best = int(np.argmin(losses))
-    return Tried(
-        stages=tuple(stage.name for stage in stages),
-        share=round(stages[-1].share, 4),
-        loss=losses[best],
-        score=objective.scorer(objective.said(scores[best]), y)(None),
-    )
+def _by_folds(x: Floats, draws: Sequence[Folds], objective: Objective) -> tuple[Floats, float]:
+    """The losses and the score of ridge regression at its best strength."""
+    said = [heads.ridges(x[folds.rows], folds, objective) for folds in draws]
+    losses = {
+        strength: np.concatenate(
+            [objective.losses(s[strength], f.y) for s, f in zip(said, draws, strict=True)]
+        )
+        for strength in objective.strengths
+    }
+    best = min(losses, key=lambda strength: losses[strength].mean())
+    scores = [
+        objective.scorer(objective.said(s[best]), f.y)(None)
+        for s, f in zip(said, draws, strict=True)
+    ]
+    return losses[best], float(np.mean(scores))
 
 
-def _by_class(
-    stages: Sequence[Stage],
-    rows: Floats,
-    y: Truth,
-    groups: Labels,  # noqa: ARG001 - a class has its groups within
-    objective: Objective,
-) -> Tried:
-    """By projections that leave out whole classes."""
-    [best] = heads.projected(rows, y, (projections.WITHIN,), objective, draws=1).tried
-    return Tried(
-        stages=tuple(stage.name for stage in stages),
-        share=round(stages[-1].share, 4),
-        loss=best.loss or 0.0,
-        score=best.score,
-    )
+def _by_class(x: Floats, y: Truth, objective: Objective) -> tuple[Floats, float]:
+    """The same of whitening within classes, by classes that were left out whole."""
+    losses: dict[float, list[Floats]] = defaultdict(list)
+    scores: dict[float, list[float]] = defaultdict(list)
+    for rows, vectors in projections.tried(x, y, (projections.WITHIN,), draws=_DRAWS):
+        for (_, shrinkage), given in vectors.items():
+            losses[shrinkage].append(objective.losses(given, y[rows]))
+            scores[shrinkage].append(objective.scorer(objective.said(given), y[rows])(None))
+    found = {shrinkage: np.concatenate(each) for shrinkage, each in losses.items()}
+    best = min(found, key=lambda shrinkage: found[shrinkage].mean())
+    return found[best], float(np.mean(scores[best]))

@@ -25,12 +25,12 @@ class Folds:
     y: NDArray[Any]  # of each of the rows; classes are numbered among those that occur
 
     @classmethod
-    def of(cls, y: Labels, groups: Sequence[str], *, seed: int) -> Folds:
+    def of(cls, y: Labels, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Folds of equal parts of each class, a group whole in one.
 
         A class that has one group alone cannot be on both sides, and is left out.
         """
-        homes = _homes(y, groups, seed)
+        homes = _homes(y, groups, seed, count)
         of_class: dict[int, set[int]] = defaultdict(set)
         for place, home in homes.items():
             of_class[int(y[place])].add(home)
@@ -41,9 +41,17 @@ class Folds:
         return cls(np.array(rows, np.int64), _folds(rows, homes), numbered)
 
     @classmethod
-    def spread(cls, y: NDArray[Any], strata: Labels, groups: Sequence[str], *, seed: int) -> Folds:
+    def spread(
+        cls,
+        y: NDArray[Any],
+        strata: Labels,
+        groups: Sequence[str],
+        *,
+        seed: int,
+        count: int = FOLDS,
+    ) -> Folds:
         """Folds of equal parts of each stratum, for a truth (N, ...) of any kind."""
-        homes = _homes(strata, groups, seed)
+        homes = _homes(strata, groups, seed, count)
         rows = sorted(homes) if len({*homes.values()}) > 1 else []
         return cls(np.array(rows, np.int64), _folds(rows, homes), y[rows])
 
@@ -53,7 +61,7 @@ class Folds:
             yield np.flatnonzero(self.fold != number), np.flatnonzero(self.fold == number)
 
 
-def _homes(strata: Labels, groups: Sequence[str], seed: int) -> dict[int, int]:
+def _homes(strata: Labels, groups: Sequence[str], seed: int, count: int) -> dict[int, int]:
     """The fold of each of so many examples as are enough, by their places."""
     order = np.random.default_rng(seed).permutation(len(strata))[:ROWS]
     home: dict[str, int] = {}
@@ -61,7 +69,7 @@ def _homes(strata: Labels, groups: Sequence[str], seed: int) -> dict[int, int]:
     for place in order:
         stratum, group = int(strata[place]), str(groups[place])
         if group not in home:
-            home[group] = taken[stratum] % FOLDS
+            home[group] = taken[stratum] % count
             taken[stratum] += 1
     return {int(place): home[str(groups[place])] for place in order}
 

@@ -1,8 +1,7 @@
-"""Ridge regression with its leave-one-out predictions, exactly and for many strengths at once.
+"""Ridge regression, exactly and for many strengths at once.
 
 One eigendecomposition gives everything, of rows x rows where there are fewer rows than features
-(the dual form). Leaving out row i changes its prediction to ``y - (y - fit) / (1 - h)``, h being
-its entry on the diagonal of the hat matrix (Allen's PRESS, 1974): no second fit is needed.
+(the dual form).
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ Real = TypeVar("Real", bound=np.floating)
 
 # For features of which an average row has length 1, so that they mean the same everywhere.
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(-3, 1.01, 0.5))
-_ROUNDING = 1e-9
 _NOTHING = 1e-10  # of the largest eigenvalue: below, a direction is rounding
 
 
@@ -78,36 +76,12 @@ class Ridge:
             vectors = rows @ (right[:, kept] / np.sqrt(values))
         return cls(rows, center, targets, offset, vectors, values, roots)
 
-    def left_out(self, strength: float, groups: NDArray[np.int64] | None = None) -> Floats:
-        """Predictions (N, K), each by a fit of all rows but its own, or but those of its group."""
-        shrink = self.values / (self.values + strength)
-        fitted = (self.vectors * shrink) @ (self.vectors.T @ self.targets)
-        residual = self.targets - fitted
-        mean = self.roots / np.linalg.norm(self.roots)
-        lever = mean**2 + (self.vectors**2) @ shrink
-        left = residual / np.maximum(1 - lever, _ROUNDING)[:, None]
-        for places in _shared(groups):
-            part = self.vectors[places]
-            hat = np.outer(mean[places], mean[places]) + (part * shrink) @ part.T
-            left[places] = np.linalg.lstsq(np.eye(len(places)) - hat, residual[places])[0]
-        found: Floats = (self.targets - left) / self.roots[:, None] + self.offset
-        return found
-
     def linear(self, strength: float) -> tuple[Floats, Floats]:
         """Weight (K, D) and bias (K,) of the fit of all rows."""
         factors = self.vectors.T @ self.targets / (self.values + strength)[:, None]
         # By the singular value decomposition: rows.T @ vectors is right.T * sqrt(values).
         weight = (self.rows.T @ (self.vectors @ factors)).T
         return weight, self.offset - weight @ self.center
-
-
-def _shared(groups: NDArray[np.int64] | None) -> list[NDArray[np.int64]]:
-    """The places of each group that has several rows."""
-    if groups is None:
-        return []
-    order = np.argsort(groups, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    return [part for part in parts if len(part) > 1]
 
 
 def unit(rows: NDArray[Real]) -> NDArray[Real]:

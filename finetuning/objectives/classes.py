@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from finetuning import calibration
 from finetuning.calibration import Abstention, Calibration, Labels
 from finetuning.data.dataset import Example, Kind
-from finetuning.folds import Folds
+from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lessons import ClassLesson
 from finetuning.objectives.objective import SOFTMAX, Link, Regression, Scorer
 from finetuning.ridge import STRENGTHS, Floats
@@ -84,9 +84,9 @@ class OneClass:
     def clusters(self, y: Labels) -> None:
         """Examples are drawn one by one."""
 
-    def folds(self, y: Labels, groups: Sequence[str], *, seed: int) -> Folds:
+    def folds(self, y: Labels, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Folds of equal parts of each class."""
-        return Folds.of(y, groups, seed=seed)
+        return Folds.of(y, groups, seed=seed, count=count)
 
     def columns(self, y: Labels) -> Floats:
         """One for each class, 1 where it holds."""
@@ -103,11 +103,12 @@ class OneClass:
 
         return fit
 
-    def loss(self, scores: Floats, y: Labels) -> float:
-        """Log loss at the best temperature."""
+    def losses(self, scores: Floats, y: Labels) -> Floats:
+        """Log losses at the best temperature."""
         weights = self.weights(y)
         by = calibration.temperature(scores, y, weights)
-        return calibration.log_loss(scores / by, y, weights)
+        found = calibration.log_losses(scores / by, y)
+        return found if weights is None else found * weights / weights.mean()
 
     def calibrated(self, scores: Floats, y: Labels) -> tuple[Floats, Floats, ClassTrust]:
         """One temperature for all classes."""

@@ -18,7 +18,7 @@ from catalog.errors import ConversionError
 from finetuning import retrieval
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind
-from finetuning.folds import Folds
+from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lesson import Lesson
 from finetuning.objectives.objective import UNIT, Link, Scorer
 from finetuning.ridge import Floats
@@ -81,7 +81,7 @@ class Embedding:
         """The class of each: another draw of data would have other classes."""
         return y[:, 0]
 
-    def folds(self, y: Labels, groups: Sequence[str], *, seed: int) -> Folds:
+    def folds(self, y: Labels, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """None: whole classes are left out, by `finetuning.projections`."""
         raise NotImplementedError
 
@@ -92,9 +92,11 @@ class Embedding:
     def regression(self, tolerance: float) -> None:
         """There is none."""
 
-    def loss(self, scores: Floats, y: Labels) -> float:
-        """1 less the mean average precision at R."""
-        return 1 - float(np.nanmean(retrieval.search(scores, *y.T).average))
+    def losses(self, scores: Floats, y: Labels) -> Floats:
+        """1 less the average precision at R, of the examples that are not alone in their class."""
+        average = retrieval.search(scores, *y.T).average
+        found: Floats = 1 - average[~np.isnan(average)]
+        return found
 
     def calibrated(self, scores: Floats, y: Labels) -> tuple[Floats, Floats, PairTrust | None]:
         """Cosines as they are, and the threshold that few pairs of two classes reach."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind, classes_of
-from finetuning.folds import Folds
+from finetuning.folds import FOLDS, Folds
 from finetuning.objectives import logistic, platt, ranking
 from finetuning.objectives.lessons import LabelLesson
 from finetuning.objectives.objective import SIGMOID, Link, Regression, Scorer
@@ -75,9 +75,9 @@ class SeveralLabels:
     def clusters(self, y: Labels) -> None:
         """Examples are drawn one by one."""
 
-    def folds(self, y: Labels, groups: Sequence[str], *, seed: int) -> Folds:
+    def folds(self, y: Labels, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Folds over which the rare labels are spread."""
-        return Folds.spread(y, self.strata(y), groups, seed=seed)
+        return Folds.spread(y, self.strata(y), groups, seed=seed, count=count)
 
     def columns(self, y: Labels) -> Floats:
         """The labels."""
@@ -87,10 +87,11 @@ class SeveralLabels:
         """Logistic regression for each label, of all together."""
         return logistic.Joint(tolerance)
 
-    def loss(self, scores: Floats, y: Labels) -> float:
-        """Log loss by Platt scaling, as a mean over the labels."""
+    def losses(self, scores: Floats, y: Labels) -> Floats:
+        """Log losses by Platt scaling, as means over the labels."""
         factors, shifts = platt.scaling(scores, y)
-        return platt.log_loss(scores * factors + shifts, y)
+        found: Floats = platt.log_losses(scores * factors + shifts, y).mean(axis=1)
+        return found
 
     def calibrated(self, scores: Floats, y: Labels) -> tuple[Floats, Floats, LabelTrust]:
         """Platt scaling of each label, and the thresholds that give the best F1."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind
 from finetuning.data.splits import binned
-from finetuning.folds import Folds
+from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lessons import NumberLesson
 from finetuning.objectives.objective import IDENTITY, Link, Scorer
 from finetuning.ridge import Floats
@@ -81,9 +81,9 @@ class Numbers:
     def clusters(self, y: Floats) -> None:
         """Examples are drawn one by one."""
 
-    def folds(self, y: Floats, groups: Sequence[str], *, seed: int) -> Folds:
+    def folds(self, y: Floats, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Folds over the whole range."""
-        return Folds.spread(y, self.strata(y), groups, seed=seed)
+        return Folds.spread(y, self.strata(y), groups, seed=seed, count=count)
 
     def columns(self, y: Floats) -> Floats:
         """The numbers."""
@@ -92,9 +92,14 @@ class Numbers:
     def regression(self, tolerance: float) -> None:
         """There is none of numbers."""
 
-    def loss(self, scores: Floats, y: Floats) -> float:
-        """The squared error over the variance, as a mean over the numbers: 1 minus R2."""
-        return 1 - self.scorer(scores, y)(None)
+    def losses(self, scores: Floats, y: Floats) -> Floats:
+        """Squared errors over the variance, as means over the numbers: on average 1 minus R2."""
+        variance = y.var(axis=0)
+        known = variance > 0
+        if not known.any():
+            return np.ones(len(y))
+        found: Floats = ((scores - y)[:, known] ** 2 / variance[known]).mean(axis=1)
+        return found
 
     def calibrated(self, scores: Floats, y: Floats) -> tuple[Floats, Floats, NumberTrust]:
         """The numbers as they are; margins are quantiles of how far off they were (conformal)."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from converters.interface import EMBEDDING, PREDICTIONS, PROBABILITIES
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind
-from finetuning.folds import Folds
+from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lesson import Lesson
 from finetuning.ridge import Floats, unit
 
@@ -114,7 +114,7 @@ class Objective(Protocol):
     def clusters(self, y: Truth) -> Labels | None:
         """What other data would have others of, a number for each example (N,); None: examples."""
 
-    def folds(self, y: Truth, groups: Sequence[str], *, seed: int) -> Folds:
+    def folds(self, y: Truth, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Which are left out together; none where too few can be."""
 
     def columns(self, y: Truth) -> Floats:
@@ -123,8 +123,11 @@ class Objective(Protocol):
     def regression(self, tolerance: float) -> Regression | None:
         """Logistic regression of this kind, where it has one."""
 
-    def loss(self, scores: Floats, y: Truth) -> float:
-        """How wrong scores of left-out examples are, as well calibrated as they can be."""
+    def losses(self, scores: Floats, y: Truth) -> Floats:
+        """How wrong the scores of each left-out example are (N,), at their best calibration.
+
+        Their mean is the loss: where examples weigh differently, that is in them.
+        """
 
     def calibrated(self, scores: Floats, y: Truth) -> tuple[Floats, Floats, Trust | None]:
         """Factors (K,) and shifts (K,) that make the most of scores; what is left to trust."""

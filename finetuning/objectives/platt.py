@@ -34,13 +34,8 @@ def scaling(scores: Floats, y: Labels) -> tuple[Floats, Floats]:
     return relative * common / spread, shifts
 
 
-def log_loss(scores: Floats, y: Labels) -> float:
-    """The mean negative log likelihood of what holds and what does not, over all labels."""
-    return float(log_losses(scores, y).mean())
-
-
 def log_losses(scores: Floats, y: Labels) -> Floats:
-    """Of each label of each example (N, K)."""
+    """The negative log likelihood of what holds and what does not, of each example (N, K)."""
     found: Floats = np.logaddexp(0, np.where(y == 1, -scores, scores))
     return found
 

@@ -62,6 +62,7 @@ def made(striped: Path, tiny: ModelFolder) -> ModelFolder:
         striped,
         place / "runs" / "stripes",
         options=AS_EMBEDDING,
+        cut=False,  # what whitening makes of the first stage of so small a network is rounding
         seconds=None,
         cache=place / "cache",
         device="cpu",

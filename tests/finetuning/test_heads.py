@@ -9,12 +9,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from finetuning import cut, heads, perceptron
-from finetuning.calibration import log_loss, temperature
+from finetuning.calibration import log_losses, temperature
 from finetuning.folds import Folds
-from finetuning.objectives.classes import OneClass
+from finetuning.objectives.classes import CLASSES, OneClass
 from finetuning.objectives.labels import SeveralLabels
 from finetuning.objectives.numbers import Numbers
-from finetuning.ridge import Ridge, Scale
+from finetuning.ridge import Scale
 from finetuning.shrinkage import discriminant, shrinkage
 from finetuning.stages import LAST, Stage
 
@@ -50,18 +50,16 @@ def test_a_head_is_scikit_learns_regression_on_standardized_features(
 
 
 @pytest.mark.parametrize(("rows", "width"), [(24, 60), (60, 9)])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_left_out_predictions_are_those_of_a_fit_without_them(
-    rows: int, width: int, grouped: bool
-) -> None:
+def test_what_is_left_out_has_no_say_in_how_it_is_standardized(rows: int, width: int) -> None:
     x, y = blobs(3, rows, width)
-    x, targets = Scale.of(x)(x), np.eye(3)[y]
-    group = np.arange(rows) // (3 if grouped else 1)
-    found = Ridge.of(x, targets).left_out(0.3, group)
-    for number in np.unique(group):
-        own = group == number
-        reference = Reference(alpha=0.3).fit(x[~own], targets[~own])
-        np.testing.assert_allclose(found[own], reference.predict(x[own]), atol=1e-9)
+    x[0, 0] += 1000  # alone: by its own measure it would be one of many
+    folds = CLASSES.folds(y, alone(rows), seed=0)
+    found = heads.ridges(x[folds.rows], folds, CLASSES)[1.0]
+    for fitted, judged in folds:
+        scale = StandardScaler().fit(x[fitted].astype(float))
+        scaled = [scale.transform(x[part].astype(float)) / width**0.5 for part in (fitted, judged)]
+        reference = Reference(alpha=1.0).fit(scaled[0], np.eye(3)[folds.y[fitted]])
+        np.testing.assert_allclose(found[judged], reference.predict(scaled[1]), atol=1e-6)
 
 
 @pytest.mark.parametrize(("rows", "width"), [(24, 60), (60, 9)])
@@ -121,7 +119,7 @@ def test_the_head_with_the_least_loss_on_what_was_not_fitted_is_best() -> None:
     assert found.best is not None
     assert found.best.loss == min(item.loss for item in found.tried if item.loss is not None)
     assert found.best.loss == pytest.approx(
-        log_loss(found.logits / temperature(found.logits, found.y), found.y)
+        log_losses(found.logits / temperature(found.logits, found.y), found.y).mean()
     )
     assert found.best.score > 0.5
     noise = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
@@ -171,6 +169,28 @@ def test_of_cuts_that_are_as_good_the_cheapest_is_taken() -> None:
     vectors = {stage.output: x for stage in stages}
     found = cut.choose(stages, vectors, y, alone(90), seed=0)
     assert [stage.name for stage in found.stages] == ["early"]
+
+
+def test_stages_that_are_computed_anyway_are_taken_where_they_do_no_harm() -> None:
+    x, y = blobs(3, 240, 12)
+    random = np.random.default_rng(5)
+    blurred = (x + random.normal(size=x.shape) * 1.5).astype(np.float32)
+    noise = random.normal(size=x.shape).astype(np.float32)
+    stages = [Stage("early", "early", "maps", 0, 0.3), Stage("late", "late", "maps", 0, 0.6), LAST]
+    vectors = {"stage/early": blurred, "stage/late": x, "embedding": noise}
+    found = cut.choose(stages, vectors, y, alone(240), seed=0)
+    losses = {item.stages: item.loss for item in found.tried}
+    assert min(losses, key=lambda names: losses[names]) == ("late",)
+    assert [stage.name for stage in found.stages] == ["early", "late"]
+    assert found.loss == losses["early", "late"]
+
+
+def test_of_one_example_a_class_the_last_stage_is_taken() -> None:
+    x, y = blobs(3, 3, 12)
+    stages = [Stage("early", "early", "maps", 0, 0.3), LAST]
+    found = cut.choose(stages, dict.fromkeys(("stage/early", "embedding"), x), y, alone(3), seed=0)
+    assert found.stages == (LAST,)
+    assert found.tried == ()
 
 
 def crossed(rows: int, seed: int = 0) -> tuple[heads.Rows, heads.Labels]:
