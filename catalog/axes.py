@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 _DECADES = 20  # how many times the least the greatest must be for a logarithmic axis
 _TICKS = 7
+_SAME = 1e-11  # apart, at most, or a billionth
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ def axis(values: Sequence[float], *, percent: bool = False) -> Axis:
         margin = (high / low) ** 0.03
         low, high = low / margin, high * margin
         return Axis(low, high, log=True, ticks=_log_ticks(low, high))
-    if low == high:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    if math.isclose(low, high, abs_tol=_SAME):
+        middle = low if abs(low) > _SAME else 0.0
+        low, high = middle - (abs(middle) or 1) / 2, middle + (abs(middle) or 1) / 2
     step = _step((high - low) / _TICKS)
     first, last = math.floor(low / step), math.ceil(high / step)
     ticks = tuple(round(i * step, 12) for i in range(first, last + 1))

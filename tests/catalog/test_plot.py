@@ -139,6 +139,8 @@ def test_what_no_model_knows_is_answered_with_what_there_is() -> None:
         ([0.0, 1e9], False),
         ([-3.0, 4.0], False),
         ([5.0], False),
+        ([0.75, 0.75 + 2e-14], False),
+        ([-1e-13, 1e-13], False),
         ([0.0], False),
     ],
 )
