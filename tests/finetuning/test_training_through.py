@@ -34,7 +34,7 @@ def run(tiny: ModelFolder, make_data: Make, tmp_path: Path) -> Any:
 def test_a_network_trained_through_is_exported_as_what_it_became(
     run: Any, tiny: ModelFolder, tmp_path: Path
 ) -> None:
-    folder = run(unfreeze="all", seconds=20.0)
+    folder = run(unfreeze="all", seconds=20.0, cut=False)
     metrics = metrics_of(folder)
     [attempt] = metrics["tuning"]["attempts"]
     assert attempt["kept"]
@@ -70,7 +70,7 @@ def test_with_few_examples_training_is_not_tried_unasked_and_that_is_said(run: A
 
 def test_a_layer_that_is_none_is_refused_with_those_there_are(run: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'nowhere'") as caught:
-        run(unfreeze="nowhere", seconds=5.0)
+        run(unfreeze="nowhere", seconds=5.0, cut=False)
     assert "blocks" in caught.value.hint
     assert not (tmp_path / "runs" / "run").exists()
 
