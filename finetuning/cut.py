@@ -3,9 +3,9 @@
 Each stage, and neighboring ones side by side, is judged by ridge regression on features that are
 standardized as a head's are, by what it says of examples that were left out: two draws of three
 folds. Each is as well calibrated as it can be; accuracy alone is too coarse to choose by where
-examples are few. The cheapest of the best says how much of the network is computed; of what that
-gives anyway, as many stages are taken side by side as are no worse by more than a standard error,
-since the best of many that differ by chance is lucky. What lies above leaves the model.
+examples are few. Of those that are no worse than the best by more than a standard error the widest
+is taken, since the best of many that differ by chance is lucky; but not for more than twice the
+computation. What lies above leaves the model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from finetuning.ridge import Floats, Scale
 from finetuning.stages import Stage
 
 _TOGETHER = 4  # stages side by side, at most
-_TIED = 0.01  # of the least loss: the cheaper one is taken
+_TIED = 0.01  # of the least loss: the cheapest of these says what may be computed
+_DEARER = 2  # times as much, at most, for more stages
 _ROWS = 500  # so many are enough to choose by
 _DRAWS, _FOLDS = 2, 3
 
@@ -120,14 +121,14 @@ def choose(
 
 
 def _widest(found: Mapping[tuple[Stage, ...], _Judged]) -> tuple[Stage, ...]:
-    """The most stages that cost no more than the cheapest of the best, and are as good."""
+    """The most stages that are as good as the best, and do not cost much more."""
     best = min(found.values(), key=lambda item: item.loss)
     tied = [item for item in found.values() if item.loss <= best.loss * (1 + _TIED)]
     cheapest = min(tied, key=lambda item: (item.share, item.loss))
     near = [
         these
         for these, item in found.items()
-        if item is cheapest or (item.share <= cheapest.share and item.is_near(best))
+        if item is cheapest or (item.share <= _DEARER * cheapest.share and item.is_near(best))
     ]
     return min(near, key=lambda these: (-len(these), found[these].loss))
 
