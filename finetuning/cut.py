@@ -23,7 +23,7 @@ from finetuning.features import Rows
 from finetuning.folds import Folds
 from finetuning.objectives.classes import CLASSES
 from finetuning.objectives.objective import Objective, Truth, drawn
-from finetuning.ridge import Floats, Scale
+from finetuning.ridge import Floats
 from finetuning.stages import Stage
 
 _TOGETHER = 4  # stages side by side, at most
@@ -99,8 +99,7 @@ def choose(
     def judge(choices: Sequence[tuple[Stage, ...]]) -> None:
         for these in choices:
             if these not in found:
-                parts = [vectors[stage.output][rows] for stage in these]
-                x = np.hstack([Scale.of(part)(part) for part in parts])
+                x = np.hstack([vectors[stage.output][rows] for stage in these])
                 of = _by_class(x, y, objective) if is_embedding else _by_folds(x, draws, objective)
                 found[these] = _Judged(*of, these[-1].share)
 
@@ -143,7 +142,7 @@ def _windows(stages: Sequence[Stage], one: Stage) -> list[tuple[Stage, ...]]:
     ]
 
 
-def _by_folds(x: Floats, draws: Sequence[Folds], objective: Objective) -> tuple[Floats, float]:
+def _by_folds(x: Rows, draws: Sequence[Folds], objective: Objective) -> tuple[Floats, float]:
     """The losses and the score of ridge regression at its best strength."""
     said = [heads.ridges(x[folds.rows], folds, objective) for folds in draws]
     losses = {
@@ -160,7 +159,7 @@ def _by_folds(x: Floats, draws: Sequence[Folds], objective: Objective) -> tuple[
     return losses[best], float(np.mean(scores))
 
 
-def _by_class(x: Floats, y: Truth, objective: Objective) -> tuple[Floats, float]:
+def _by_class(x: Rows, y: Truth, objective: Objective) -> tuple[Floats, float]:
     """The same of whitening within classes, by classes that were left out whole."""
     losses: dict[float, list[Floats]] = defaultdict(list)
     scores: dict[float, list[float]] = defaultdict(list)
