@@ -238,7 +238,12 @@ def _result(name: str, argument: object, taken: list[_Value], memo: dict[int, _V
 
 def _judge(contents: Contents, data: bytes, where: str) -> Iterator[Finding]:
     beyond = {n: at for n, at in contents.imports.items() if not (n and _NEEDED.fullmatch(n))}
-    dangerous = set() if contents.faults else _dangerous(data)
+    dangerous: set[str] = set()
+    try:
+        dangerous = set() if contents.faults else _dangerous(data)
+    except Exception as error:  # picklescan follows only what is whole
+        if not contents.damage:
+            yield Finding("unsafe", f"{where} is more than picklescan can follow: {error}")
     for name, at in beyond.items():
         place = f"at byte {at} of {where}"
         if name is None:

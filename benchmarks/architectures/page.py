@@ -40,8 +40,8 @@ Of every family of a framework the member with the least to compute, with random
 norms, biases and layer scales are drawn so that no branch is mute; of transformers a network made
 small, with such weights. `pull` and `convert` do the same with published weights: export, the check
 in a fresh process on batches of 1, 2 and 5 and on photos of several sizes, or on sentences, and the
-result is run on these. `difference` is max|onnx - torch| / max|torch| of an output over all batches,
-the worst of all outputs, and must not exceed 1e-5, or twice the network's own rounding.
+result is run on these. `difference` is max|onnx - torch| / max|torch| of an output over all
+batches, the worst of all outputs, and must not exceed 1e-5, or twice the network's own rounding.
 
 {passed} of {total} convert.
 

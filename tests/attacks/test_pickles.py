@@ -25,7 +25,7 @@ import torch
 from attacks import payloads
 
 from catalog.errors import IntegrityError, UnsafeError
-from converters import scanning, weights
+from converters import pickles, scanning, weights
 
 TECHNIQUES = list(payloads.pickles(Path("trap")))
 # What each is refused for; where not given, the name that it imports.
@@ -338,3 +338,21 @@ def test_data_that_merely_look_odd_are_left_alone(tmp_path):
     }.items():
         (tmp_path / name).write_bytes(body)
         assert scanning.scan(tmp_path / name).verdict == "clean", name
+
+
+def test_data_that_begin_like_a_pickle_and_are_none_are_scanned_to_the_end(tmp_path):
+    """The first opcode takes two values where there are none: picklescan raises."""
+    (tmp_path / "model.safetensors").write_bytes(b"\x93\x00\x01\x02\x03\x04\x05\xff" * 50)
+    found = scanning.scan(tmp_path / "model.safetensors")
+    assert [finding.what for finding in found.findings] == ["of no known format"]
+
+
+def test_what_picklescan_cannot_follow_is_refused(tmp_path, monkeypatch):
+    def lost(data: bytes) -> set[str]:
+        raise ValueError("Found 1 values for STACK_GLOBAL")
+
+    file = tmp_path / "x.pkl"
+    file.write_bytes(pickle.dumps({"weight": [1.0]}, protocol=2))
+    monkeypatch.setattr(pickles, "_dangerous", lost)
+    [finding] = [f for f in scanning.scan(file).findings if f.verdict == "unsafe"]
+    assert "more than picklescan can follow" in finding.what
