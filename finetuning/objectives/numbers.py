@@ -94,11 +94,11 @@ class Numbers:
 
     def losses(self, scores: Floats, y: Floats) -> Floats:
         """Squared errors over the variance, as means over the numbers: on average 1 minus R2."""
-        variance = y.var(axis=0)
-        known = variance > 0
+        variances = _variances(y)
+        known = np.isfinite(variances)
         if not known.any():
             return np.ones(len(y))
-        found: Floats = ((scores - y)[:, known] ** 2 / variance[known]).mean(axis=1)
+        found: Floats = ((scores - y)[:, known] ** 2 / variances[known]).mean(axis=1)
         return found
 
     def calibrated(self, scores: Floats, y: Floats) -> tuple[Floats, Floats, NumberTrust]:
@@ -152,9 +152,14 @@ def root_error(apart: Floats) -> Scorer:
 
 def r2(said: Floats, y: Floats, weights: Floats | None = None) -> Floats:
     """The share of each number's variance (K,) that is told; NaN where it has none."""
-    weights = np.ones(len(y)) if weights is None else weights
-    mean = weights @ y / weights.sum()
-    rest, total = weights @ (said - y) ** 2, weights @ (y - mean) ** 2
-    varies = total > 1e-12 * (weights @ y**2)
-    found: Floats = np.where(varies, 1 - rest / np.where(varies, total, 1), np.nan)
+    rest = np.average((said - y) ** 2, axis=0, weights=weights)
+    found: Floats = 1 - rest / _variances(y, weights)
     return found
+
+
+def _variances(y: Floats, weights: Floats | None = None) -> Floats:
+    """Of each number (K,); NaN where it is none but rounding."""
+    mean = np.average(y, axis=0, weights=weights)
+    found = np.average((y - mean) ** 2, axis=0, weights=weights)
+    least = 1e-12 * np.average(y**2, axis=0, weights=weights)
+    return np.where(found > least, found, np.nan)

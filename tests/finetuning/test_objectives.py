@@ -156,6 +156,13 @@ def test_r2_is_scikit_learns() -> None:
     assert NUMBERS.scorer(said, constant)(None) == r2(said, constant)[0]
 
 
+def test_a_number_that_varies_by_rounding_alone_has_no_say_in_the_loss() -> None:
+    y = np.stack([np.arange(30.0), np.full(30, 0.1)], axis=1)
+    said = y + 1.0
+    assert 0 < y[:, 1].var() < 1e-30
+    assert NUMBERS.losses(said, y).mean() == pytest.approx(1 - NUMBERS.scorer(said, y)(None))
+
+
 def test_numbers_are_told_the_same_in_any_unit() -> None:
     x, y = measured(120, 30)
     first = heads.evidence(x, y, alone(120), seed=0, objective=NUMBERS)
