@@ -174,7 +174,7 @@ def evidence(
     """
     if objective.kind == "embedding":
         with threadpool_limits(1):
-            return projected(x, y, METHODS[objective.kind], objective, seed=seed)
+            return _projected(x, y, objective, seed=seed)
     folds = objective.folds(y, groups, seed=seed)
     if not len(folds.rows):
         return Evidence((), None, np.zeros((0, 0)), folds.y)
@@ -207,21 +207,13 @@ def _projection(
     return FittedHead(*linear, method, strength, objective.link)
 
 
-def projected(
-    x: NDArray[np.floating],
-    y: Truth,
-    methods: Sequence[str],
-    objective: Objective,
-    *,
-    seed: int = 0,
-    draws: int = 2,
-) -> Evidence:
+def _projected(x: Rows, y: Truth, objective: Objective, *, seed: int) -> Evidence:
     """Each projection at its best shrinkage, by classes that were left out whole."""
     places = drawn(objective, y, projections.ROWS, seed=seed)
     x, y = x[places], y[places]
     found: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
     first: list[tuple[Truth, dict[tuple[str, float], Floats]]] = []
-    for rows, vectors in projections.tried(x, y, methods, seed=seed, draws=draws):
+    for rows, vectors in projections.tried(x, y, seed=seed):
         first = first or [(y[rows], vectors)]
         for key, given in vectors.items():
             score = objective.scorer(objective.said(given), y[rows])(None)
@@ -231,7 +223,7 @@ def projected(
     means = {key: np.mean(pairs, axis=0).tolist() for key, pairs in found.items()}
     kinds: list[tuple[float, HeadTried, Floats]] = []
     [(truth, vectors)] = first
-    for method in methods:
+    for method in projections.METHODS:
         least = min(loss for key, (loss, _) in means.items() if key[0] == method)
         near = least * (1 + _TIED) + _ROUNDING
         own = [key[1] for key, (loss, _) in means.items() if key[0] == method and loss <= near]

@@ -50,13 +50,12 @@ class Scale:
 class Ridge:
     """Rows (N, D) and targets (N, K) decomposed; an intercept is fitted and not penalized."""
 
-    rows: Floats  # centered
+    rows: Floats  # centered, and multiplied by the roots of their weights
     center: Floats  # (D,)
-    targets: Floats  # centered
+    targets: Floats  # likewise
     offset: Floats  # (K,)
     vectors: Floats  # (N, R): left singular vectors of the rows
     values: Floats  # (R,): squared singular values
-    roots: Floats  # (N,): of the weights, which rows and targets are multiplied by
 
     @classmethod
     def of(cls, rows: Floats, targets: Floats, weights: Floats | None = None) -> Ridge:
@@ -74,7 +73,7 @@ class Ridge:
             kept = values > _NOTHING * max(values.max(initial=0.0), np.finfo(float).tiny)
             values = values[kept]
             vectors = rows @ (right[:, kept] / np.sqrt(values))
-        return cls(rows, center, targets, offset, vectors, values, roots)
+        return cls(rows, center, targets, offset, vectors, values)
 
     def linear(self, strength: float) -> tuple[Floats, Floats]:
         """Weight (K, D) and bias (K,) of the fit of all rows."""
