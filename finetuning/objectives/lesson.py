@@ -1,8 +1,10 @@
 """What training through a network has to know of an objective: a loss, and a judge's measure.
 
 A loss alone cannot judge: a network that is merely less sure of itself has a lower one. So each
-lesson has a score of each example as well, in what people ask for, and a network has to be better
-by both. Scores and losses are of answers as they are, before anything is calibrated.
+lesson has a score of each example as well, in what people ask for. A network has to be no worse by
+either, and better by more than a standard error by one of them: of few examples losses tell more.
+Losses are of answers at their best calibration, as those of heads are: a network that is right more
+often, and too sure of itself, is not worse for what calibration mends.
 """
 
 from __future__ import annotations
@@ -43,10 +45,18 @@ class Judged:
 
         The examples are paired: what is hard for both makes no difference.
         """
-        apart = (self.scores - other.scores) * (1 if self.higher_is_better else -1)
-        gain = float(np.average(apart, weights=self.weights))
-        error = np.sqrt(((self.weights * (apart - gain)) ** 2).sum()) / self.weights.sum()
-        return gain, float(error)
+        return self._mean((self.scores - other.scores) * (1 if self.higher_is_better else -1))
+
+    def beats(self, other: Judged) -> bool:
+        """Whether neither score nor loss is worse, and one is better by a standard error."""
+        pairs = self.over(other), self._mean(other.losses - self.losses)
+        return all(gain >= 0 for gain, _ in pairs) and any(gain > error for gain, error in pairs)
+
+    def _mean(self, of: Floats) -> tuple[float, float]:
+        """With its standard error."""
+        mean = float(np.average(of, weights=self.weights))
+        error = np.sqrt(((self.weights * (of - mean)) ** 2).sum()) / self.weights.sum()
+        return mean, float(error)
 
 
 class Lesson(Protocol):

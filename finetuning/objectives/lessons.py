@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from finetuning.calibration import Labels, log_softmax
+from finetuning.calibration import Labels, log_losses, temperature
 from finetuning.objectives import platt
 from finetuning.objectives.lesson import Judged
 from finetuning.ridge import Floats
@@ -71,8 +71,8 @@ class ClassLesson:
 
     def judged(self, said: Floats, y: Labels) -> Judged:
         """Balanced, each class that occurs counts the same."""
-        losses = -log_softmax(said)[np.arange(len(y)), y]
         weights = _balance(np.bincount(y))[y] if self.balanced else np.ones(len(y))
+        losses = log_losses(said / temperature(said, y, weights), y)
         return Judged((said.argmax(axis=1) == y).astype(np.float64), losses, weights)
 
     def compared(self, score: float, whose: str, other: float) -> str:
@@ -144,7 +144,9 @@ class LabelLesson:
     def judged(self, said: Floats, y: Labels) -> Judged:
         """A label is said to hold from a probability of 1/2 on."""
         right = ((said > 0) == (y == 1)).mean(axis=1)
-        return Judged(right, platt.log_losses(said, y).mean(axis=1), np.ones(len(y)))
+        factors, shifts = platt.scaling(said, y)
+        losses = platt.log_losses(said * factors + shifts, y).mean(axis=1)
+        return Judged(right, losses, np.ones(len(y)))
 
     def compared(self, score: float, whose: str, other: float) -> str:
         """How often right."""

@@ -34,6 +34,11 @@ class Head(torch.nn.Module):
         vectors = (self.pool(*tensors) - self.mean) / self.scale
         return functional.linear(vectors, self.weight, self.bias)
 
+    def soften(self, share: float) -> None:
+        """Leave only so much of how what it says differs from what it says on average."""
+        with torch.no_grad():
+            self.weight.mul_(share)
+
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias for vectors as they are."""
         weight = (self.weight / self.scale).detach()

@@ -31,10 +31,12 @@ Chosen = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
 
 _SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
 _VIEWS = 5  # of each picture, the picture itself among them
-_SEEN = 6000  # pictures that are seen in training, where there are few
+_SEEN = 6000  # examples that are seen in training, where there are few
+_EPOCHS, _READINGS = 40, 10  # at most; of pictures, cut anew, and of texts, the same every time
+_PARTS, _JUDGES = 4, 100  # that judge in turn, at most; and examples that are enough to judge
 _MOST_BYTES = 2 << 30  # of what the lower part says
 _STEP = 5  # forward passes that a step takes as long as: backward on a CPU is slow
-_RATE, _ATTENDING = 5e-4, 1e-4  # of convolutions, and of attention, which the former ruins
+_RATE, _ATTENDING = 5e-4, 5e-5  # of convolutions, and of attention, which the former ruins
 _ADAPTER_RATE = 2e-3  # of low-rank adapters, at every depth
 PROBED = 8  # pictures that tell how fast the network is
 
@@ -61,7 +63,11 @@ class Task:
 
 
 def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
-    """The boundaries to try, from the top down; "" is the input."""
+    """The boundaries to try; "" is the input.
+
+    Unasked they come from the top down, as far as the time goes; of a network that attends, of
+    which half learns half as much, all of it first, and less where there is no time for that.
+    """
     below = list(traced.boundaries(task.layer))
     if unfreeze == "all" or task.rank:
         yield ""
@@ -77,8 +83,8 @@ def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
     else:
         shares, whole = _shares(task)
         deep = [[name for name in below if 1 - shares[name] / whole >= s] for s in _SHARES]
-        yield from dict.fromkeys(names[-1] for names in deep if names)
-        yield ""
+        found = [*dict.fromkeys(names[-1] for names in deep if names), ""]
+        yield from reversed(found) if task.attends else found
 
 
 def _shares(task: Task) -> tuple[dict[str, float], float]:
@@ -101,12 +107,13 @@ def plan_for(
 ) -> Plan | None:
     """How long and on how many views to train, where the time allows as much; else None."""
     batch = max(16 if pictures < 500 else 32, 2 * task.ranks.world)  # a pair for each process
-    epochs = min(40, max(4, round(_SEEN / pictures)))
+    reads = isinstance(task.examples, Texts)
+    epochs = min(_READINGS if reads else _EPOCHS, max(4, round(_SEEN / pictures)))
     steps = max(1, math.ceil(epochs * pictures / batch))
     shares, whole = _shares(task)
     forward_s = _forward_seconds(task.backbone.module, task.examples, task.device) * whole
     share = 1 - shares[boundary] / whole if boundary else 1.0
-    views = min(1 if isinstance(task.examples, Texts) else _VIEWS, epochs) if boundary else 0
+    views = min(1 if reads else _VIEWS, epochs) if boundary else 0
     while views > 1 and _bytes(task, boundary) * views * len(task.examples) > _MOST_BYTES:
         views -= 1
     taken_s = (
@@ -119,10 +126,22 @@ def plan_for(
             return None
         taken_s *= max(fitting, 1) / steps
         steps = max(fitting, 1)
-    recipe = Recipe(steps=steps, batch=batch, rate=_ATTENDING if task.attends else _RATE)
+    rate = _ATTENDING if task.attends else _RATE
+    recipe = Recipe(steps=steps, batch=batch, rate=rate, head_rate=rate)
     if task.rank:
         recipe = replace(recipe, rate=_ADAPTER_RATE, lowest=1.0, weight_decay=0.0)
     return Plan(recipe, views, taken_s)
+
+
+def rounds_for(task: Task, boundaries: Sequence[str], learn: int, held: int, seconds: float) -> int:
+    """How many parts of the examples judge in turn, of ``held`` each, where ``learn`` learn.
+
+    As many as tell a few percent apart, where there is time for the way that takes longest.
+    """
+    wanted = min(_PARTS, math.ceil(_JUDGES / held))
+    plans = [plan_for(task, name, learn, math.inf, named=True) for name in boundaries]
+    longest = max(plan.seconds for plan in plans if plan)
+    return min(wanted, max(1, int(seconds / longest)))
 
 
 def step_seconds(network: Network, examples: Examples, device: torch.device) -> float:

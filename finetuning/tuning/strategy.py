@@ -21,7 +21,7 @@ from converters.preprocess import recipe
 from converters.text_front import TextFront
 from finetuning import graph, heads, lineage
 from finetuning.budget import rank_of
-from finetuning.data.dataset import Example
+from finetuning.data.dataset import Example, Modality
 from finetuning.data.splits import strata
 from finetuning.features import Features, key_of
 from finetuning.framing import tuned_framing
@@ -42,7 +42,9 @@ from finetuning.tuning.views import Examples, Photos
 METHOD = "trained with the network"
 _ATTENTION = {"Softmax", "Attention"}  # operators of ONNX
 
-_LEAST_S, _EXAMPLE_S = 30.0, 0.08  # of time, where no budget is given: in all, and an example
+# Of time, where no budget is given: in all, and an example. What is learned of few texts is worth
+# more, and takes the whole of a network.
+_UNASKED: dict[Modality, tuple[float, float]] = {"image": (30.0, 0.08), "text": (120.0, 0.2)}
 
 
 def improve(
@@ -63,7 +65,8 @@ def improve(
     """
     budget = "auto" if seconds is None else str(seconds)
     if seconds is None:
-        seconds = _LEAST_S + _EXAMPLE_S * len(work.train.examples)
+        least, each = _UNASKED[work.dataset.modality]
+        seconds = least + each * len(work.train.examples)
     try:
         task = _task(work, probe, rank_of(unfreeze)) if unfreeze != "none" else None
     except ConversionError as error:

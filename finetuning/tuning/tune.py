@@ -2,9 +2,12 @@
 
 Starts from the head that was fitted on the network's features (LP-FT: Kumar et al. 2022), and goes
 from the top of the network down: the upper part alone, more of it, all of it, as far as the time
-allows. A part of the training examples judges each way against the fitted head, and the weights
-between the two (WiSE-FT: Wortsman et al. 2022). Only what beats the head by more than a standard
-error of the difference is kept; it is then trained once more on all training examples.
+allows; a network that attends is trained as a whole. A head that is right on all it was fitted to
+leaves the network nothing to learn: it starts with a fifth of its slope, and learns no faster than
+the network. A part of the training examples judges each way against the fitted head, and the
+weights between the two (WiSE-FT: Wortsman et al. 2022); where they are few several parts do, one
+after the other. Only what beats the head by more than a standard error of the difference is kept;
+it is then trained once more on all training examples.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import msgspec
 import numpy as np
@@ -23,7 +27,6 @@ from numpy.typing import NDArray
 
 from catalog.errors import ConversionError
 from converters.backbone import TorchBackbone
-from finetuning.data.drawing import drawn
 from finetuning.estimate import duration
 from finetuning.heads import FittedHead
 from finetuning.objectives.lesson import Judged
@@ -32,17 +35,18 @@ from finetuning.tuning import adapters
 from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence, untried
 from finetuning.tuning.journal import Journal
+from finetuning.tuning.judging import Judge, parts
 from finetuning.tuning.learner import Head, Learner
 from finetuning.tuning.logs import Log, told, unlogged
-from finetuning.tuning.planning import PROBED, Plan, Task, plan_for, ways
+from finetuning.tuning.planning import PROBED, Plan, Task, plan_for, rounds_for, ways
 from finetuning.tuning.training import NotANumberError, Views, scores, train
 from finetuning.tuning.views import Examples, Kept, Live, Photos
 
 _log = logging.getLogger(__name__)
 
-_HELD = 0.25  # of the training examples judge
 _TOGETHER = "all training examples belong together, and none can be held back to judge it"
 _BETWEEN = (1.0, 0.75, 0.5, 0.25)  # of the way from the fitted head to what was trained
+_SLOPE = 0.2  # of the fitted head, that training starts with
 
 
 @dataclass(frozen=True)
@@ -89,67 +93,23 @@ def tune(
     traced = Traced(task.backbone.module, front.example(), front.dynamic)
     task = replace(task, attends=traced.attends)
     original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
-    judge = _Judge.of(task, seed)
-    if judge is None:
+    split = parts(task, seed)
+    first = next(split, None)
+    if first is None:
         if unfreeze != "auto":
             raise ConversionError(_TOGETHER)
         return None, untried(f"the network cannot be trained: {_TOGETHER}")
     if isinstance(task.examples, Photos):
-        mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, judge))
+        mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, first))
         task = replace(task, examples=replace(task.examples, mirrored=mirrored))
-    course = _Course(task, traced, judge, seed, journal or Journal(), progress, log)
-    outcomes: list[_Outcome] = []
-    for number, boundary in enumerate(ways(traced, task, unfreeze)):
-        left = seconds - (time.monotonic() - began)
-        plan = course.journal.once(
-            f"plan-{number}",
-            Plan | None,
-            partial(plan_for, task, boundary, len(judge.learn), left, named=unfreeze != "auto"),
-        )
-        if plan is None:
-            break
-        steps, takes = plan.recipe.steps, duration(plan.seconds)
-        what = f"adapters of rank {task.rank}" if task.rank else _name(boundary)
-        progress(f"training {what} ({steps} steps, {takes})")
-        until = time.monotonic() + 2 * left
-        attempt = partial(_attempt, course, number, boundary, plan, until)
-        outcome = course.journal.once(f"way-{number}", _Outcome | None, attempt)
-        task.backbone.module.load_state_dict(original)
-        if outcome is None:
-            continue
-        outcomes.append(outcome)
-        if len(outcomes) > 1 and outcome.attempt.loss > outcomes[-2].attempt.loss:
-            break  # more of the network does no better
+    journal, boundaries = journal or Journal(), list(ways(traced, task, unfreeze))
+    learn, left = len(task.truth) - len(first), seconds - (time.monotonic() - began)
+    asked = partial(rounds_for, task, boundaries, learn, len(first), left)
+    rounds = journal.once("rounds", int, asked)
+    judges = [Judge.of(task, held) for held in (first, *islice(split, rounds - 1))]
+    course = _Course(task, traced, judges, original, seed, journal, progress, log)
+    outcomes = list(_tried(course, boundaries, began + seconds, named=unfreeze != "auto"))
     return _decide(course, outcomes, unfreeze, began + 2 * seconds)
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Which training examples learn and which judge, and how the fitted head does on the latter."""
-
-    learn: NDArray[np.int64]
-    held: NDArray[np.int64]
-    head: FittedHead
-    judged: Judged  # what it says of those held
-    rival: Judged  # what the head says that was chosen
-
-    @classmethod
-    def of(cls, task: Task, seed: int) -> _Judge | None:
-        """None where all examples belong together, or each is the only one of its kind."""
-        groups = np.unique(np.asarray(task.groups), return_inverse=True)[1]
-        order = np.random.default_rng([seed, 7]).permutation(groups.max() + 1)
-        units = [np.flatnonzero(groups == group).tolist() for group in order]
-        held = np.sort(np.array(drawn(units, task.strata, _HELD), np.int64))
-        if not len(held):
-            return None
-        learn = np.setdiff1d(np.arange(len(task.truth)), held)
-        head = task.fit(task.features[learn], task.truth[learn])
-        said = head.logits(task.features[held])
-        judged = task.lesson.judged(said, task.truth[held])
-        rival = judged
-        if task.chosen is not None:
-            rival = task.lesson.judged(task.chosen(learn, held), task.truth[held])
-        return cls(learn, held, head, judged, rival)
 
 
 @dataclass(frozen=True)
@@ -158,11 +118,26 @@ class _Course:
 
     task: Task
     traced: Traced
-    judge: _Judge
+    judges: Sequence[Judge]
+    original: dict[str, torch.Tensor]  # weights of the network
     seed: int
     journal: Journal
     progress: Callable[[str], None]
     log: Log
+
+    @property
+    def held(self) -> NDArray[np.int64]:
+        """The places of all that judge."""
+        return np.concatenate([judge.held for judge in self.judges])
+
+    @property
+    def rival(self) -> Judged:
+        """The head that was chosen, as all of them judge it."""
+        return self.judged(np.concatenate([judge.rival for judge in self.judges]))
+
+    def judged(self, said: Floats) -> Judged:
+        """What is said of all that judge (N, K)."""
+        return self.task.lesson.judged(said, self.task.truth[self.held])
 
     def divided(self, boundary: str) -> Division:
         """The network divided there, with what is to learn in its upper part."""
@@ -172,22 +147,47 @@ class _Course:
         return division
 
 
-def _name(boundary: str) -> str:
-    return f"from {boundary or 'the input'} on"
+def _where(boundary: str) -> str:
+    return f"from {boundary or 'the input'}"
 
 
-def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: _Judge) -> bool:
-    """Whether the fitted head knows mirrored pictures as well: letters and digits it does not."""
+def _tried(
+    course: _Course, boundaries: Sequence[str], until: float, *, named: bool
+) -> Iterator[_Outcome]:
+    """The ways there is time for, up to one that does no better than that before it."""
+    task, best = course.task, math.inf
+    for number, boundary in enumerate(boundaries):
+        left = until - time.monotonic()
+        count, each = len(course.judges[0].learn), left / len(course.judges)
+        planned = partial(plan_for, task, boundary, count, each, named=named)
+        plan = course.journal.once(f"plan-{number}", Plan | None, planned)
+        if plan is None and not task.attends:
+            return  # the next takes longer still
+        outcome = plan and _attempt(course, number, boundary, plan, time.monotonic() + 2 * left)
+        if outcome:
+            yield outcome
+            if task.attends or outcome.attempt.loss > best:
+                return
+            best = outcome.attempt.loss
+
+
+def _may_mirror(task: Task, photos: Photos, traced: Traced, held: NDArray[np.int64]) -> bool:
+    """Whether a fitted head knows mirrored pictures as well: letters and digits it does not."""
+    learn = np.setdiff1d(np.arange(len(task.truth)), held)
+    head = task.fit(task.features[learn], task.truth[learn])
     upper = traced.divide("", [task.layer]).upper.to(task.device)
-    own = judge.held[list(task.ranks.own(len(judge.held)))]
+    own = held[list(task.ranks.own(len(held)))]
     vectors = [torch.zeros(0, task.features.shape[1])]
     with torch.inference_mode():
         for start in range(0, len(own), PROBED):
             (seen,) = photos.batch([int(n) for n in own[start : start + PROBED]], 0)
             vectors.append(task.pool(*upper(seen.flip(-1).to(task.device))).float().cpu())
-    found = task.ranks.gathered(torch.cat(vectors), len(judge.held))
-    said = judge.head.logits(found.numpy())
-    gain, error = task.lesson.judged(said, task.truth[judge.held]).over(judge.judged)
+    found = task.ranks.gathered(torch.cat(vectors), len(held)).numpy()
+    mirrored, plain = (
+        task.lesson.judged(head.logits(rows), task.truth[held])
+        for rows in (found, task.features[held])
+    )
+    gain, error = mirrored.over(plain)
     return gain >= -error
 
 
@@ -197,6 +197,7 @@ def _learner(task: Task, division: Division, fitted: FittedHead) -> Learner:
     scale[scale <= 1e-6 * scale.max()] = max(float(scale.max()), 1e-12)
     arrays = (fitted.weight, fitted.bias, mean, scale)
     head = Head(task.pool, *(torch.from_numpy(array).float() for array in arrays))
+    head.soften(_SLOPE)
     learner = Learner(division.upper, head).to(task.device).to(memory_format=torch.channels_last)
     task.ranks.spread([parameter.data for parameter in learner.parameters()])
     return learner
@@ -208,66 +209,103 @@ def _views(task: Task, division: Division, examples: Examples, views: int, seed:
     return Kept(examples, division.lower, views, seed=seed, device=task.device, ranks=task.ranks)
 
 
-class _Outcome(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class _Outcome:
     attempt: Attempt
-    said: list[list[float]]  # scores of those that judge
+    said: Floats  # scores of those that judge
+    beats: bool  # the head that was chosen
 
 
 def _attempt(
     course: _Course, number: int, boundary: str, plan: Plan, until: float
 ) -> _Outcome | None:
-    """Train on the examples that learn, and ask those that judge."""
+    """Train one way, as often as there are parts that judge."""
+    task, steps = course.task, plan.recipe.steps
+    what = f"adapters of rank {task.rank}" if task.rank else f"{_where(boundary)} on"
+    times = f", {len(course.judges)} times" if len(course.judges) > 1 else ""
+    takes = duration(plan.seconds * len(course.judges))
+    course.progress(f"training {what} ({steps} steps{times}, {takes})")
+    found: list[_Part] = []
+    for place, judge in enumerate(course.judges):
+        name = f"way-{number}-{place}"
+        trained = partial(_trained, course, judge, boundary, plan, until, name)
+        part = course.journal.once(name, _Part | None, trained)
+        task.backbone.module.load_state_dict(course.original)
+        if part is None:
+            return None
+        found.append(part)
+    said = np.concatenate([p.scores(j) for p, j in zip(found, course.judges, strict=True)], 1)
+    judged = [course.judged(some) for some in said]
+    best = min(range(len(_BETWEEN)), key=lambda place: judged[place].loss)
+    gain, error = judged[best].over(course.rival)
+    beats = judged[best].beats(course.rival)
+    attempt = Attempt(
+        boundary=boundary,
+        params=found[0].params,
+        rank=task.rank,
+        score=judged[best].score,
+        loss=judged[best].loss,
+        gain=gain,
+        error=error,
+        between=_BETWEEN[best],
+        seconds=round(sum(part.seconds for part in found), 2),
+        steps=steps,
+    )
+    name = _where(boundary)
+    course.log(f"{name}/held-back loss", attempt.loss, steps)
+    course.log(f"{name}/held-back {task.lesson.measure}", attempt.score, steps)
+    return _Outcome(attempt, said[best], beats)
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """What came of one way as one part of the examples judges it."""
+
+    said: bytes  # float32 (ways between, judging, scores)
+    params: int
+    seconds: float
+
+    def scores(self, judge: Judge) -> Floats:
+        """What was said (ways between, judging, scores)."""
+        flat = np.frombuffer(self.said, np.float32).astype(np.float64)
+        return flat.reshape(len(_BETWEEN), len(judge.held), -1)
+
+
+def _trained(
+    course: _Course, judge: Judge, boundary: str, plan: Plan, until: float, name: str
+) -> _Part | None:
+    """Train on the examples that learn, and ask of those that judge."""
     began = time.monotonic()
-    task, judge, seed = course.task, course.judge, course.seed
+    task, seed = course.task, course.seed
     division = course.divided(boundary)
     learner = _learner(task, division, judge.head)
     before = learner.weights()
     learn = _views(task, division, task.examples.part(judge.learn.tolist()), plan.views, seed)
     held = _views(task, division, task.examples.part(judge.held.tolist()), min(plan.views, 1), seed)
-    targets = _targets(task)[torch.from_numpy(judge.learn)]
-    checkpoint = course.journal.checkpoint(f"way-{number}")
-    name = f"from {boundary or 'the input'}"
     try:
         train(
             learner,
             learn,
-            targets,
+            _targets(task)[torch.from_numpy(judge.learn)],
             plan.recipe,
             lesson=task.lesson,
             seed=seed,
             until=until,
-            checkpoint=checkpoint,
+            checkpoint=course.journal.checkpoint(name),
             ranks=task.ranks,
-            progress=told(course.progress, course.log, name),
+            progress=told(course.progress, course.log, _where(boundary)),
         )
     except NotANumberError as error:
         _log.warning("%s", error.message)
         return None
-    after = learner.weights()
-    best: _Outcome | None = None
+    after, said = learner.weights(), []
     for between in _BETWEEN:
         _between(learner, before, after, between)
-        said = scores(learner, held, np.arange(len(judge.held)), ranks=task.ranks).double()
-        found = task.lesson.judged(said.numpy(), task.truth[judge.held])
-        gain, spread = found.over(judge.rival)
-        if best is None or found.loss < best.attempt.loss:
-            attempt = Attempt(
-                boundary=boundary,
-                params=sum(p.numel() for p in learner.upper.parameters() if p.requires_grad),
-                rank=task.rank,
-                score=found.score,
-                loss=found.loss,
-                gain=gain,
-                error=spread,
-                between=between,
-                seconds=round(time.monotonic() - began, 2),
-                steps=plan.recipe.steps,
-            )
-            best = _Outcome(attempt, said.tolist())
-    if best is not None:
-        course.log(f"{name}/held-back loss", best.attempt.loss, plan.recipe.steps)
-        course.log(f"{name}/held-back {task.lesson.measure}", best.attempt.score, plan.recipe.steps)
-    return best
+        said.append(scores(learner, held, np.arange(len(judge.held)), ranks=task.ranks))
+    return _Part(
+        said=torch.stack(said).numpy().tobytes(),
+        params=sum(p.numel() for p in learner.upper.parameters() if p.requires_grad),
+        seconds=time.monotonic() - began,
+    )
 
 
 def _between(
@@ -288,8 +326,8 @@ def _targets(task: Task) -> torch.Tensor:
 def _decide(
     course: _Course, outcomes: Sequence[_Outcome], unfreeze: str, until: float
 ) -> tuple[Tuned | None, Evidence]:
-    task, judge = course.task, course.judge
-    lesson, head = task.lesson, judge.rival
+    task = course.task
+    lesson, head = task.lesson, course.rival
     attempts = tuple(outcome.attempt for outcome in outcomes)
     known = Evidence(
         measure=lesson.measure,
@@ -304,15 +342,15 @@ def _decide(
         return None, msgspec.structs.replace(known, said="there was no time to train the network")
     chosen = min(outcomes, key=lambda outcome: outcome.attempt.loss)
     best = chosen.attempt
-    pays = best.gain > best.error and best.loss < head.loss
     where = f"from {best.boundary} on" if best.boundary else "as a whole"
     if task.rank:
         where = f"by adapters of rank {task.rank} (LoRA)"
-    if not pays and unfreeze == "auto":
+    beside = f"{lesson.loss_measure} {best.loss:.3f}, {head.loss:.3f}"
+    if not chosen.beats and unfreeze == "auto":
         said = (
             f"the fitted head stays: the network trained {where} is "
             f"{lesson.compared(best.score, 'the head', head.score)} (standard error of the "
-            f"difference {lesson.amount(best.error)})"
+            f"difference {lesson.amount(best.error)}; {beside})"
         )
         return None, msgspec.structs.replace(known, said=said)
     count = len(task.truth)
@@ -323,7 +361,7 @@ def _decide(
     plan = plan_for(task, best.boundary, count, math.inf, named=True)
     if plan is None:
         raise AssertionError("any time is enough")
-    recipe = replace(plan.recipe, steps=math.ceil(best.steps * count / len(judge.learn)))
+    recipe = replace(plan.recipe, steps=math.ceil(best.steps * count / len(course.judges[0].learn)))
     views = _views(task, division, task.examples, plan.views, course.seed)
     losses = train(
         learner,
@@ -343,11 +381,12 @@ def _decide(
     weight, bias = (t.cpu().numpy() for t in learner.head.folded())
     task.backbone.module.cpu()
     compared = lesson.compared(best.score, "the fitted head", head.score)
+    if best.gain <= best.error:
+        compared = f"{compared} ({beside})"
     evidence = msgspec.structs.replace(
         known,
         attempts=tuple(msgspec.structs.replace(a, kept=a is best) for a in attempts),
         said=f"the network was trained {where}: {compared}",
         losses=tuple(round(loss, 5) for loss in losses),
     )
-    judged = np.array(chosen.said, np.float64)
-    return Tuned(task.backbone, weight, bias, judge.held, judged), evidence
+    return Tuned(task.backbone, weight, bias, course.held, chosen.said), evidence

@@ -58,7 +58,21 @@ def test_the_loss_of_a_training_is_that_of_its_kind(given: Any) -> None:
         each = 100 / 3 / np.bincount(y)[y] if name == "balanced" else None
         expected = reference.log_loss(y, shares, sample_weight=each)
     assert float(losses.mean()) == pytest.approx(expected, rel=1e-5)
-    assert lesson.judged(scores, y).loss == pytest.approx(expected, rel=1e-5)
+    if "number" in name:
+        assert lesson.judged(scores, y).loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_who_is_too_sure_is_judged_by_what_calibration_leaves(given: Any) -> None:
+    name, lesson, y, scores = given
+    found, sure = (lesson.judged(factor * scores, y) for factor in (1, 5))
+    if "number" in name:
+        assert sure.loss > 2 * found.loss
+        return
+    assert sure.loss == pytest.approx(found.loss, rel=1e-3)
+    assert sure.score == found.score
+    said = torch.from_numpy(5 * scores)
+    plain = lesson.losses(said, torch.from_numpy(lesson.targets(y)), smoothing=0.0)
+    assert sure.loss < float(plain.mean()) - 0.1
 
 
 def test_the_score_is_what_it_is_called(given: Any) -> None:
@@ -95,6 +109,23 @@ def test_a_gain_and_its_error_are_of_pairs() -> None:
     apart = np.concatenate([one - other, (one - other)[:10]])
     assert gain == pytest.approx(apart.mean())
     assert error > sem(apart, ddof=0)
+
+
+def test_a_network_beats_a_head_by_one_measure_and_is_no_worse_by_the_other() -> None:
+    random = np.random.default_rng(0)
+    scores, losses, ones = random.integers(0, 2, 40) * 1.0, random.random(40), np.ones(40)
+    head = Judged(scores, losses, ones)
+    luck = random.normal(0, 0.5, 40) - 0.01  # less loss by chance
+    luck -= luck.mean() + 0.01
+    sure = random.normal(-0.2, 0.1, 40)
+    assert Judged(scores, losses + sure, ones).beats(head), "as often right, with less loss"
+    assert not Judged(scores, losses + luck, ones).beats(head)
+    assert Judged(np.maximum(scores, ones * (random.random(40) < 0.5)), losses, ones).beats(head)
+    worse = scores.copy()
+    worse[int(scores.argmax())] = 0
+    assert not Judged(worse, losses + sure, ones).beats(head), "once less often right"
+    assert not Judged(np.ones(40), losses + 0.01, ones).beats(head)
+    assert not head.beats(head)
 
 
 def test_words_and_units_are_those_of_the_kind() -> None:

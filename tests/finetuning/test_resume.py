@@ -107,12 +107,16 @@ def test_killed_at_every_stage_it_ends_bit_for_bit_where_the_undisturbed_run_doe
 ) -> None:
     runs.whole("whole", resume=False)
     runs.until("killed", "training from", resume=False)
-    runs.until("killed", "saved way-0.pt 10", resume=True)
+    runs.until("killed", "saved way-0-0.pt 10", resume=True)
+    said = runs.until("killed", "saved way-0-1.pt 10", resume=True)
+    steps = [line for line in said if line.startswith("saved way-0")]
+    assert steps[0] == "saved way-0-0.pt 15", "it went on from where it was"
     said = runs.until("killed", "training as a whole", resume=True)
-    steps = [line for line in said if line.startswith("saved way-0.pt")]
-    assert steps[0] == "saved way-0.pt 15", "it went on from where it was"
+    steps = [line for line in said if line.startswith("saved way-0")]
+    assert steps[0] == "saved way-0-1.pt 15", "what is known, is known"
+    assert {line.split()[1] for line in steps} == {f"way-0-{n}.pt" for n in (1, 2, 3)}
     said = runs.until("killed", "saved final.pt 20", resume=True)
-    assert not any(line.startswith("saved way-0.pt") for line in said), "what is known, is known"
+    assert not any(line.startswith("saved way-0") for line in said)
     assert runs.until("killed", "writing the report", resume=True)
     said = runs.whole("killed", resume=True)
     assert [line for line in said if line.startswith("saved")] == [

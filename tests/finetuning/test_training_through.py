@@ -103,7 +103,7 @@ def test_the_course_of_a_training_is_logged_or_the_extra_is_named(
 ) -> None:
     logs = tmp_path / "logs"
     if importlib.util.find_spec("tensorboard") is not None:
-        run(unfreeze="1", seconds=5.0, tensorboard=logs)
+        run(unfreeze="1", seconds=30.0, tensorboard=logs)
         [file] = logs.glob("events.out.tfevents.*")
         assert b"final/loss" in file.read_bytes()
         assert b"held-back accuracy" in file.read_bytes()

@@ -234,6 +234,10 @@ def test_a_head_on_standardized_vectors_says_what_the_fitted_one_did():
     folded = head.folded()
     torch.testing.assert_close(folded[0], weight)
     torch.testing.assert_close(folded[1], bias, rtol=1e-4, atol=1e-3)
+    said = head(vectors)
+    head.soften(0.25)
+    mean = said.mean(0)
+    torch.testing.assert_close(head(vectors), mean + 0.25 * (said - mean), rtol=1e-4, atol=1e-3)
 
 
 def test_scores_are_of_the_pictures_as_they_are(prepared):

@@ -1,0 +1,82 @@
+"""Who judges what was trained, and in which order ways are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converters.folder import ModelFolder
+from finetuning.finetune import finetune
+from finetuning.tuning import judging, planning
+from tests.finetuning.test_finetune import metrics_of
+
+Make = Callable[..., Path]
+
+
+def task(classes: list[int], groups: list[str] | None = None) -> Any:
+    return SimpleNamespace(
+        truth=np.array(classes),
+        groups=tuple(groups or map(str, range(len(classes)))),
+        strata=[[label] for label in classes],
+    )
+
+
+def test_parts_are_of_all_classes_and_no_example_is_in_two() -> None:
+    classes = [0] * 32 + [1] * 16
+    found = list(judging.parts(task(classes), seed=3))[:4]
+    places = np.concatenate(found)
+    assert len(np.unique(places)) == len(places) >= 46, "all but those that stay to learn from"
+    for held in found[:3]:
+        assert np.bincount(np.array(classes)[held]).tolist() == [8, 4]
+    again = next(judging.parts(task(classes), seed=3))
+    assert again.tolist() == found[0].tolist()
+    assert next(judging.parts(task(classes), seed=4)).tolist() != found[0].tolist()
+
+
+def test_a_group_is_in_one_part_and_where_there_is_one_only_none_judges() -> None:
+    groups = [f"patient {n // 3}" for n in range(36)]
+    found = list(judging.parts(task([0] * 36, groups), seed=0))
+    for held in found:
+        of = [groups[n] for n in held]
+        assert all(of.count(name) == 3 for name in of)
+    assert list(judging.parts(task([0, 1, 0, 1], ["same"] * 4), seed=0)) == []
+
+
+def test_few_examples_judge_in_turn_where_there_is_time(
+    tiny: ModelFolder, make_data: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data({"across": 14, "down": 14, "disc": 14})
+
+    def run(name: str, seconds: float) -> tuple[list[str], dict[str, Any]]:
+        said: list[str] = []
+        folder = finetune(
+            tiny, data, tmp_path / name, cache=tmp_path / "cache", device="cpu", cut=False,
+            unfreeze="1", seconds=seconds, progress=said.append,
+        )  # fmt: skip
+        return [line for line in said if "steps" in line], metrics_of(folder)
+
+    [said], metrics = run("long", 3000.0)
+    assert ", 4 times, " in said
+    [attempt] = metrics["tuning"]["attempts"]
+    assert attempt["kept"]
+    monkeypatch.setattr(planning, "_forward_seconds", lambda *_: 10.0)
+    [said], _ = run("short", 5.0)
+    assert "times" not in said
+
+
+def test_what_attends_is_trained_as_a_whole_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = {"a": 0.5, "b": 0.8}
+    monkeypatch.setattr(planning, "_shares", lambda _: (shares, 1.0))
+    traced: Any = SimpleNamespace(boundaries=lambda _: ("a", "b"))
+
+    def order(*, attends: bool) -> list[str]:
+        given: Any = SimpleNamespace(layer="c", rank=0, attends=attends)
+        return list(planning.ways(traced, given, "auto"))
+
+    assert order(attends=False) == ["b", "a", ""]
+    assert order(attends=True) == ["", "a", "b"]
