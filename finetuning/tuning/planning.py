@@ -61,6 +61,11 @@ class Task:
     attends: bool = False  # as a transformer does
     rank: int = 0  # of low-rank adapters that learn in the place of weights; 0: weights learn
 
+    @property
+    def reads(self) -> bool:
+        """Whether the examples are texts."""
+        return isinstance(self.examples, Texts)
+
 
 def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
     """The boundaries to try; "" is the input.
@@ -107,13 +112,12 @@ def plan_for(
 ) -> Plan | None:
     """How long and on how many views to train, where the time allows as much; else None."""
     batch = max(16 if pictures < 500 else 32, 2 * task.ranks.world)  # a pair for each process
-    reads = isinstance(task.examples, Texts)
-    epochs = min(_READINGS if reads else _EPOCHS, max(4, round(_SEEN / pictures)))
+    epochs = min(_READINGS if task.reads else _EPOCHS, max(4, round(_SEEN / pictures)))
     steps = max(1, math.ceil(epochs * pictures / batch))
     shares, whole = _shares(task)
     forward_s = _forward_seconds(task.backbone.module, task.examples, task.device) * whole
     share = 1 - shares[boundary] / whole if boundary else 1.0
-    views = min(1 if reads else _VIEWS, epochs) if boundary else 0
+    views = min(1 if task.reads else _VIEWS, epochs) if boundary else 0
     while views > 1 and _bytes(task, boundary) * views * len(task.examples) > _MOST_BYTES:
         views -= 1
     taken_s = (

@@ -6,8 +6,9 @@ allows; a network that attends is trained as a whole. A head that is right on al
 leaves the network nothing to learn: it starts with a fifth of its slope, and learns no faster than
 the network. A part of the training examples judges each way against the fitted head, and the
 weights between the two (WiSE-FT: Wortsman et al. 2022); where they are few several parts do, one
-after the other. Only what beats the head by more than a standard error of the difference is kept;
-it is then trained once more on all training examples.
+after the other. Only what beats the head by more than a standard error of the difference is kept,
+and trained once more on all training examples; of texts, where training nearly always helps, the
+head stays only where it beats what was trained.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ def _views(task: Task, division: Division, examples: Examples, views: int, seed:
 class _Outcome:
     attempt: Attempt
     said: Floats  # scores of those that judge
-    beats: bool  # the head that was chosen
+    pays: bool
 
 
 def _attempt(
@@ -237,14 +238,14 @@ def _attempt(
     said = np.concatenate([p.scores(j) for p, j in zip(found, course.judges, strict=True)], 1)
     judged = [course.judged(some) for some in said]
     best = min(range(len(_BETWEEN)), key=lambda place: judged[place].loss)
-    gain, error = judged[best].over(course.rival)
-    beats = judged[best].beats(course.rival)
+    network, head = judged[best], course.rival
+    gain, error = network.over(head)
     attempt = Attempt(
         boundary=boundary,
         params=found[0].params,
         rank=task.rank,
-        score=judged[best].score,
-        loss=judged[best].loss,
+        score=network.score,
+        loss=network.loss,
         gain=gain,
         error=error,
         between=_BETWEEN[best],
@@ -254,7 +255,8 @@ def _attempt(
     name = _where(boundary)
     course.log(f"{name}/held-back loss", attempt.loss, steps)
     course.log(f"{name}/held-back {task.lesson.measure}", attempt.score, steps)
-    return _Outcome(attempt, said[best], beats)
+    pays = not head.beats(network) if task.reads else network.beats(head)
+    return _Outcome(attempt, said[best], pays)
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -346,7 +348,7 @@ def _decide(
     if task.rank:
         where = f"by adapters of rank {task.rank} (LoRA)"
     beside = f"{lesson.loss_measure} {best.loss:.3f}, {head.loss:.3f}"
-    if not chosen.beats and unfreeze == "auto":
+    if not chosen.pays and unfreeze == "auto":
         said = (
             f"the fitted head stays: the network trained {where} is "
             f"{lesson.compared(best.score, 'the head', head.score)} (standard error of the "

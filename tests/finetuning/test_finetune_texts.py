@@ -14,6 +14,8 @@ from converters.convert import convert
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
 from finetuning.finetune import finetune
+from finetuning.objectives import lessons
+from finetuning.objectives.lesson import Judged
 
 WORDS = {"weather": ["rain", "snow", "wind"], "food": ["soup", "restaurant", "cold soup"]}
 
@@ -107,3 +109,22 @@ def test_a_text_encoder_is_trained_through_and_says_what_it_was_measured_to(
     held = [int(name.rpartition(":")[2]) - 2 for name in metrics["split"]["test"]]
     right = [model(rows[n]["text"], top=1)[0].label == rows[n]["label"] for n in held]
     assert metrics["accuracy"] == np.mean(right)
+
+
+def test_where_neither_beats_the_other_a_text_encoder_that_was_trained_is_kept(
+    encoder: ModelFolder, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "FEWEST", 1)
+
+    def run(name: str, *, beats: bool) -> tuple[bool, str]:
+        monkeypatch.setattr(Judged, "beats", lambda *_: beats)
+        folder = finetune(
+            encoder, reviews, tmp_path / name, cache=tmp_path / "cache", device="cpu", seconds=60.0
+        )
+        metrics = json.loads((folder.path / "metrics.json").read_text())
+        return metrics["tuning"]["attempts"][0]["kept"], metrics["head"]
+
+    assert run("kept", beats=False) == (True, "trained with the network")
+    kept, head = run("left", beats=True)
+    assert not kept
+    assert head != "trained with the network"

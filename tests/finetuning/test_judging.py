@@ -12,6 +12,8 @@ import pytest
 
 from converters.folder import ModelFolder
 from finetuning.finetune import finetune
+from finetuning.objectives import lessons
+from finetuning.objectives.lesson import Judged
 from finetuning.tuning import judging, planning
 from tests.finetuning.test_finetune import metrics_of
 
@@ -67,6 +69,21 @@ def test_few_examples_judge_in_turn_where_there_is_time(
     monkeypatch.setattr(planning, "_forward_seconds", lambda *_: 10.0)
     [said], _ = run("short", 5.0)
     assert "times" not in said
+
+
+def test_where_neither_beats_the_other_the_head_of_images_stays(
+    tiny: ModelFolder, make_data: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "FEWEST", 1)
+    monkeypatch.setattr(Judged, "beats", lambda *_: False)
+    folder = finetune(
+        tiny, make_data({"across": 14, "down": 14, "disc": 14}), tmp_path / "run",
+        cache=tmp_path / "cache", device="cpu", cut=False, seconds=60.0,
+    )  # fmt: skip
+    metrics = metrics_of(folder)
+    assert metrics["tuning"]["attempts"]
+    assert not any(attempt["kept"] for attempt in metrics["tuning"]["attempts"])
+    assert metrics["head"] != "trained with the network"
 
 
 def test_what_attends_is_trained_as_a_whole_first(monkeypatch: pytest.MonkeyPatch) -> None:
