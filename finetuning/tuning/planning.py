@@ -37,6 +37,7 @@ _PARTS, _JUDGES = 4, 100  # that judge in turn, at most; and examples that are e
 _MOST_BYTES = 2 << 30  # of what the lower part says
 _STEP = 5  # forward passes that a step takes as long as: backward on a CPU is slow
 _RATE, _ATTENDING = 5e-4, 5e-5  # of convolutions, and of attention, which the former ruins
+_LOWEST = 0.3  # of the rate, next to the boundary; attention learns alike at every depth
 _ADAPTER_RATE = 2e-3  # of low-rank adapters, at every depth
 PROBED = 8  # pictures that tell how fast the network is
 
@@ -130,8 +131,8 @@ def plan_for(
             return None
         taken_s *= max(fitting, 1) / steps
         steps = max(fitting, 1)
-    rate = _ATTENDING if task.attends else _RATE
-    recipe = Recipe(steps=steps, batch=batch, rate=rate, head_rate=rate)
+    rate, lowest = (_ATTENDING, 1.0) if task.attends else (_RATE, _LOWEST)
+    recipe = Recipe(steps=steps, batch=batch, rate=rate, lowest=lowest, head_rate=rate)
     if task.rank:
         recipe = replace(recipe, rate=_ADAPTER_RATE, lowest=1.0, weight_decay=0.0)
     return Plan(recipe, views, taken_s)

@@ -42,8 +42,9 @@ def through(base: ModelFolder, data: Path, out: Path, **changes: Any) -> ModelFo
 def still(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Have a training learn nothing: what it ends with is what it started from."""
 
-    def nothing(*, steps: int, batch: int, rate: float, head_rate: float) -> Recipe:
-        assert rate > 0 < head_rate
+    def nothing(*, steps: int, batch: int, rate: float, **rates: float) -> Recipe:
+        assert rate > 0
+        assert rates.keys() == {"lowest", "head_rate"}
         return Recipe(steps=steps, batch=batch, rate=0.0, head_rate=0.0, weight_decay=0.0)
 
     return lambda: monkeypatch.setattr(planning, "Recipe", nothing)
