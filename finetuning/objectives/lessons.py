@@ -143,10 +143,10 @@ class LabelLesson:
 
     def judged(self, said: Floats, y: Labels) -> Judged:
         """A label is said to hold from a probability of 1/2 on."""
-        right = ((said > 0) == (y == 1)).mean(axis=1)
         factors, shifts = platt.scaling(said, y)
-        losses = platt.log_losses(said * factors + shifts, y).mean(axis=1)
-        return Judged(right, losses, np.ones(len(y)))
+        said = said * factors + shifts
+        right = ((said > 0) == (y == 1)).mean(axis=1)
+        return Judged(right, platt.log_losses(said, y).mean(axis=1), np.ones(len(y)))
 
     def compared(self, score: float, whose: str, other: float) -> str:
         """How often right."""

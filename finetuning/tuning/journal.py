@@ -88,6 +88,12 @@ class Journal:
         """Where the state of a training is kept."""
         return None if self.folder is None else self.folder / f"{name}.pt"
 
+    def clear(self, name: str) -> None:
+        """The training is over, and what came of it known."""
+        file = self.checkpoint(name)
+        if file is not None and self.ranks.first:
+            file.unlink(missing_ok=True)
+
     def forget(self) -> None:
         """The run is whole, or is to start anew."""
         if self.folder is not None and self.ranks.first:

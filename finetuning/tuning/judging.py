@@ -19,16 +19,19 @@ _HELD = 0.25  # of the training examples judge at once
 def parts(task: Task, seed: int) -> Iterator[NDArray[np.int64]]:
     """The places of examples that judge while the others learn: one part of all after another.
 
-    There is none where all examples belong together, or each is the only one of its kind.
+    There is none where all examples belong together, or each is the only one of its kind; and none
+    of less than half the first.
     """
+    least = 1
     groups = np.unique(np.asarray(task.groups), return_inverse=True)[1]
     order = np.random.default_rng([seed, 7]).permutation(groups.max() + 1)
     units = [np.flatnonzero(groups == group).tolist() for group in order]
     while units:
         share = _HELD * len(task.truth) / sum(map(len, units))
         held = set(drawn(units, task.strata, min(1.0, share)))
-        if not held:
+        if len(held) < least:
             return
+        least = max(task.ranks.world, len(held) // 2, least)
         yield np.sort(np.array(list(held), np.int64))
         units = [unit for unit in units if held.isdisjoint(unit)]
 

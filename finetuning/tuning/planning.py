@@ -141,12 +141,12 @@ def plan_for(
 def rounds_for(task: Task, boundaries: Sequence[str], learn: int, held: int, seconds: float) -> int:
     """How many parts of the examples judge in turn, of ``held`` each, where ``learn`` learn.
 
-    As many as tell a few percent apart, where there is time for the way that takes longest.
+    As many as tell a few percent apart, where there is time for all that is tried.
     """
     wanted = min(_PARTS, math.ceil(_JUDGES / held))
-    plans = [plan_for(task, name, learn, math.inf, named=True) for name in boundaries]
-    longest = max(plan.seconds for plan in plans if plan)
-    return min(wanted, max(1, int(seconds / longest)))
+    tried = boundaries[:1] if task.attends else boundaries
+    plans = [plan_for(task, name, learn, math.inf, named=True) for name in tried]
+    return min(wanted, max(1, int(seconds / sum(plan.seconds for plan in plans if plan))))
 
 
 def step_seconds(network: Network, examples: Examples, device: torch.device) -> float:

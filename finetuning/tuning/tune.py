@@ -47,7 +47,10 @@ _log = logging.getLogger(__name__)
 
 _TOGETHER = "all training examples belong together, and none can be held back to judge it"
 _BETWEEN = (1.0, 0.75, 0.5, 0.25)  # of the way from the fitted head to what was trained
-_SLOPE = 0.2  # of the fitted head, that training starts with
+_SLOPE, _RECOVERS = (
+    0.2,
+    50,
+)  # of the fitted head, that training starts with; steps that make up for it
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,10 @@ def tune(
     asked = partial(rounds_for, task, boundaries, learn, len(first), left)
     rounds = journal.once("rounds", int, asked)
     judges = [Judge.of(task, held) for held in (first, *islice(split, rounds - 1))]
-    course = _Course(task, traced, judges, original, seed, journal, progress, log)
-    outcomes = list(_tried(course, boundaries, began + seconds, named=unfreeze != "auto"))
-    return _decide(course, outcomes, unfreeze, began + 2 * seconds)
+    named = unfreeze != "auto"
+    course = _Course(task, traced, judges, original, named, seed, journal, progress, log)
+    outcomes = list(_tried(course, boundaries, began + seconds))
+    return _decide(course, outcomes, began + 2 * seconds)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class _Course:
     traced: Traced
     judges: Sequence[Judge]
     original: dict[str, torch.Tensor]  # weights of the network
+    named: bool  # the way is, and kept in any case
     seed: int
     journal: Journal
     progress: Callable[[str], None]
@@ -152,19 +157,17 @@ def _where(boundary: str) -> str:
     return f"from {boundary or 'the input'}"
 
 
-def _tried(
-    course: _Course, boundaries: Sequence[str], until: float, *, named: bool
-) -> Iterator[_Outcome]:
+def _tried(course: _Course, boundaries: Sequence[str], until: float) -> Iterator[_Outcome]:
     """The ways there is time for, up to one that does no better than that before it."""
     task, best = course.task, math.inf
     for number, boundary in enumerate(boundaries):
         left = until - time.monotonic()
         count, each = len(course.judges[0].learn), left / len(course.judges)
-        planned = partial(plan_for, task, boundary, count, each, named=named)
+        planned = partial(plan_for, task, boundary, count, each, named=course.named)
         plan = course.journal.once(f"plan-{number}", Plan | None, planned)
         if plan is None and not task.attends:
             return  # the next takes longer still
-        outcome = plan and _attempt(course, number, boundary, plan, time.monotonic() + 2 * left)
+        outcome = plan and _attempt(course, number, boundary, plan, 2 * max(each, plan.seconds))
         if outcome:
             yield outcome
             if task.attends or outcome.attempt.loss > best:
@@ -192,13 +195,14 @@ def _may_mirror(task: Task, photos: Photos, traced: Traced, held: NDArray[np.int
     return gain >= -error
 
 
-def _learner(task: Task, division: Division, fitted: FittedHead) -> Learner:
+def _learner(task: Task, division: Division, fitted: FittedHead, steps: int) -> Learner:
+    """The upper part, with the fitted head made softer, the more so the more steps there are."""
     mean = task.features.mean(axis=0, dtype=np.float64)
     scale = task.features.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * scale.max()] = max(float(scale.max()), 1e-12)
     arrays = (fitted.weight, fitted.bias, mean, scale)
     head = Head(task.pool, *(torch.from_numpy(array).float() for array in arrays))
-    head.soften(_SLOPE)
+    head.soften(max(_SLOPE, 1 - steps / _RECOVERS))
     learner = Learner(division.upper, head).to(task.device).to(memory_format=torch.channels_last)
     task.ranks.spread([parameter.data for parameter in learner.parameters()])
     return learner
@@ -218,9 +222,9 @@ class _Outcome:
 
 
 def _attempt(
-    course: _Course, number: int, boundary: str, plan: Plan, until: float
+    course: _Course, number: int, boundary: str, plan: Plan, seconds: float
 ) -> _Outcome | None:
-    """Train one way, as often as there are parts that judge."""
+    """Train one way, as often as there are parts that judge; stop each that takes too long."""
     task, steps = course.task, plan.recipe.steps
     what = f"adapters of rank {task.rank}" if task.rank else f"{_where(boundary)} on"
     times = f", {len(course.judges)} times" if len(course.judges) > 1 else ""
@@ -229,34 +233,51 @@ def _attempt(
     found: list[_Part] = []
     for place, judge in enumerate(course.judges):
         name = f"way-{number}-{place}"
-        trained = partial(_trained, course, judge, boundary, plan, until, name)
+        trained = partial(_trained, course, judge, boundary, plan, seconds, name)
         part = course.journal.once(name, _Part | None, trained)
+        course.journal.clear(name)
         task.backbone.module.load_state_dict(course.original)
-        if part is None:
-            return None
+        if part is None or (part.steps < steps / 2 and not course.named):
+            return None  # it went astray, or has no time to become what it was planned to be
         found.append(part)
     said = np.concatenate([p.scores(j) for p, j in zip(found, course.judges, strict=True)], 1)
-    judged = [course.judged(some) for some in said]
-    best = min(range(len(_BETWEEN)), key=lambda place: judged[place].loss)
-    network, head = judged[best], course.rival
+    judged = partial(_judged, course, boundary, found, said)
+    verdict = course.journal.once(f"way-{number}", _Verdict, judged)
+    attempt = verdict.attempt
+    name = _where(boundary)
+    course.log(f"{name}/held-back loss", attempt.loss, attempt.steps)
+    course.log(f"{name}/held-back {task.lesson.measure}", attempt.score, attempt.steps)
+    return _Outcome(attempt, said[_BETWEEN.index(attempt.between)], verdict.pays)
+
+
+class _Verdict(msgspec.Struct, frozen=True):
+    attempt: Attempt
+    pays: bool
+
+
+def _judged(
+    course: _Course, boundary: str, parts: Sequence[_Part], said: NDArray[np.float64]
+) -> _Verdict:
+    """The most of the way that nothing less beats (ways between, judging, scores); and the head."""
+    head, ways_between = course.rival, [course.judged(some) for some in said]
+    least = min(ways_between, key=lambda one: one.loss)
+    best = next(n for n, one in enumerate(ways_between) if not least.beats(one))
+    network = ways_between[best]
     gain, error = network.over(head)
     attempt = Attempt(
         boundary=boundary,
-        params=found[0].params,
-        rank=task.rank,
+        params=parts[0].params,
+        rank=course.task.rank,
         score=network.score,
         loss=network.loss,
         gain=gain,
         error=error,
         between=_BETWEEN[best],
-        seconds=round(sum(part.seconds for part in found), 2),
-        steps=steps,
+        seconds=round(sum(part.seconds for part in parts), 2),
+        steps=min(part.steps for part in parts),
     )
-    name = _where(boundary)
-    course.log(f"{name}/held-back loss", attempt.loss, steps)
-    course.log(f"{name}/held-back {task.lesson.measure}", attempt.score, steps)
-    pays = not head.beats(network) if task.reads else network.beats(head)
-    return _Outcome(attempt, said[best], pays)
+    pays = not head.beats(network) if course.task.reads else network.beats(head)
+    return _Verdict(attempt, pays)
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -264,6 +285,7 @@ class _Part(msgspec.Struct, frozen=True):
 
     said: bytes  # float32 (ways between, judging, scores)
     params: int
+    steps: int  # that there was time for
     seconds: float
 
     def scores(self, judge: Judge) -> Floats:
@@ -273,25 +295,25 @@ class _Part(msgspec.Struct, frozen=True):
 
 
 def _trained(
-    course: _Course, judge: Judge, boundary: str, plan: Plan, until: float, name: str
+    course: _Course, judge: Judge, boundary: str, plan: Plan, seconds: float, name: str
 ) -> _Part | None:
     """Train on the examples that learn, and ask of those that judge."""
     began = time.monotonic()
     task, seed = course.task, course.seed
     division = course.divided(boundary)
-    learner = _learner(task, division, judge.head)
+    learner = _learner(task, division, judge.head, plan.recipe.steps)
     before = learner.weights()
     learn = _views(task, division, task.examples.part(judge.learn.tolist()), plan.views, seed)
     held = _views(task, division, task.examples.part(judge.held.tolist()), min(plan.views, 1), seed)
     try:
-        train(
+        losses = train(
             learner,
             learn,
             _targets(task)[torch.from_numpy(judge.learn)],
             plan.recipe,
             lesson=task.lesson,
             seed=seed,
-            until=until,
+            until=began + seconds,
             checkpoint=course.journal.checkpoint(name),
             ranks=task.ranks,
             progress=told(course.progress, course.log, _where(boundary)),
@@ -306,6 +328,7 @@ def _trained(
     return _Part(
         said=torch.stack(said).numpy().tobytes(),
         params=sum(p.numel() for p in learner.upper.parameters() if p.requires_grad),
+        steps=len(losses),
         seconds=time.monotonic() - began,
     )
 
@@ -326,7 +349,7 @@ def _targets(task: Task) -> torch.Tensor:
 
 
 def _decide(
-    course: _Course, outcomes: Sequence[_Outcome], unfreeze: str, until: float
+    course: _Course, outcomes: Sequence[_Outcome], until: float
 ) -> tuple[Tuned | None, Evidence]:
     task = course.task
     lesson, head = task.lesson, course.rival
@@ -348,7 +371,7 @@ def _decide(
     if task.rank:
         where = f"by adapters of rank {task.rank} (LoRA)"
     beside = f"{lesson.loss_measure} {best.loss:.3f}, {head.loss:.3f}"
-    if not chosen.pays and unfreeze == "auto":
+    if not (chosen.pays or course.named):
         said = (
             f"the fitted head stays: the network trained {where} is "
             f"{lesson.compared(best.score, 'the head', head.score)} (standard error of the "
@@ -358,12 +381,14 @@ def _decide(
     count = len(task.truth)
     course.progress(f"training {where} on all {count} training examples")
     division = course.divided(best.boundary)
-    learner = _learner(task, division, task.fit(task.features, task.truth))
-    before = learner.weights()
     plan = plan_for(task, best.boundary, count, math.inf, named=True)
     if plan is None:
         raise AssertionError("any time is enough")
-    recipe = replace(plan.recipe, steps=math.ceil(best.steps * count / len(course.judges[0].learn)))
+    more = count / len(course.judges[0].learn)
+    recipe = replace(plan.recipe, steps=math.ceil(best.steps * more))
+    learner = _learner(task, division, task.fit(task.features, task.truth), recipe.steps)
+    before = learner.weights()
+    until = max(until, time.monotonic() + 2 * more * best.seconds / len(course.judges))
     views = _views(task, division, task.examples, plan.views, course.seed)
     losses = train(
         learner,

@@ -24,6 +24,7 @@ from finetuning import graph
 from finetuning.data.options import Options
 from finetuning.evaluate import evaluate
 from finetuning.finetune import finetune
+from finetuning.tuning import planning
 from terminal import Run
 
 SHAPES = ("disc", "square", "bars")
@@ -271,6 +272,20 @@ def test_a_model_of_numbers_or_labels_is_learned_from_again(
         again, photos / "bright.csv", tmp_path / "numbers", cache=tmp_path / "cache", device="cpu"
     )
     assert [item.name for item in OnnxModel.open(numbers.path)(photos / "0.png")] == ["brightness"]
+
+
+def test_in_the_time_of_one_step_the_head_stays_nearly_as_it_was(
+    tiny: ModelFolder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_forward_seconds", lambda *_: 1.0)
+
+    def run(name: str, **asked: Any) -> dict[str, Any]:
+        data, cache = photos / "bright.csv", tmp_path / "cache"
+        return metrics_of(finetune(tiny, data, tmp_path / name, cache=cache, device="cpu", **asked))
+
+    head, one = run("head"), run("one", unfreeze="all", seconds=0.1)
+    assert one["tuning"]["attempts"][0]["steps"] == 1
+    assert one["score"]["value"] > head["score"]["value"] - 0.02
 
 
 def test_a_file_that_gives_other_numbers_is_not_kept(

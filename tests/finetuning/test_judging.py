@@ -14,6 +14,7 @@ from converters.folder import ModelFolder
 from finetuning.finetune import finetune
 from finetuning.objectives import lessons
 from finetuning.objectives.lesson import Judged
+from finetuning.ranks import ALONE
 from finetuning.tuning import judging, planning
 from tests.finetuning.test_finetune import metrics_of
 
@@ -25,6 +26,7 @@ def task(classes: list[int], groups: list[str] | None = None) -> Any:
         truth=np.array(classes),
         groups=tuple(groups or map(str, range(len(classes)))),
         strata=[[label] for label in classes],
+        ranks=ALONE,
     )
 
 
@@ -47,6 +49,8 @@ def test_a_group_is_in_one_part_and_where_there_is_one_only_none_judges() -> Non
         of = [groups[n] for n in held]
         assert all(of.count(name) == 3 for name in of)
     assert list(judging.parts(task([0, 1, 0, 1], ["same"] * 4), seed=0)) == []
+    sizes = [len(held) for held in judging.parts(task([0] * 8 + [1] * 8), seed=0)]
+    assert min(sizes) * 2 >= sizes[0], "a training is not spent on a part of two"
 
 
 def test_few_examples_judge_in_turn_where_there_is_time(
