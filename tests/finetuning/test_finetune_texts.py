@@ -117,7 +117,7 @@ def test_where_neither_beats_the_other_a_text_encoder_that_was_trained_is_kept(
     monkeypatch.setattr(lessons, "FEWEST", 1)
 
     def run(name: str, *, beats: bool) -> tuple[bool, str]:
-        monkeypatch.setattr(Judged, "beats", lambda *_: beats)
+        monkeypatch.setattr(Judged, "beats", lambda one, other: beats and one is not other)
         folder = finetune(
             encoder, reviews, tmp_path / name, cache=tmp_path / "cache", device="cpu", seconds=60.0
         )
