@@ -58,9 +58,9 @@ def tiny(**more: bytes) -> Files:
     """A repository with the same weights in two formats."""
     return {
         "config.json": b'{"model_type": "bert", "architectures": ["BertModel"]}',
-        "model.safetensors": (b"tiny" + os.urandom(4)) * 5000,
-        "pytorch_model.bin": (b"tiny" + os.urandom(4)) * 5000,
-        "onnx/model.onnx": (b"tiny" + os.urandom(4)) * 5000,
+        "model.safetensors": (b"\xff" + os.urandom(7)) * 5000,
+        "pytorch_model.bin": (b"\xff" + os.urandom(7)) * 5000,
+        "onnx/model.onnx": (b"\xff" + os.urandom(7)) * 5000,
         "README.md": CARD,
         **more,
     }
