@@ -3,8 +3,8 @@
 A loss alone cannot judge: a network that is merely less sure of itself has a lower one. So each
 lesson has a score of each example as well, in what people ask for. A network has to be no worse by
 either, and better by more than a standard error by one of them: of few examples losses tell more.
-Losses are of answers at their best calibration, as those of heads are: a network that is right more
-often, and too sure of itself, is not worse for what calibration mends.
+Losses are of answers at their best calibration, as those of heads are, and so is which labels hold:
+a network that is right more often, and too sure of itself, is not worse for what calibration mends.
 """
 
 from __future__ import annotations

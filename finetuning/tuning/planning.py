@@ -144,6 +144,8 @@ def rounds_for(task: Task, boundaries: Sequence[str], learn: int, held: int, sec
     As many as tell a few percent apart, where there is time for all that is tried.
     """
     wanted = min(_PARTS, math.ceil(_JUDGES / held))
+    if wanted == 1:
+        return 1
     tried = boundaries[:1] if task.attends else boundaries
     plans = [plan_for(task, name, learn, math.inf, named=True) for name in tried]
     return min(wanted, max(1, int(seconds / sum(plan.seconds for plan in plans if plan))))

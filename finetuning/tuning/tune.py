@@ -86,9 +86,9 @@ def tune(
             a way that is named.
         StorageError: the checkpoint cannot be written.
     """
-    began = time.monotonic()
+    began, named = time.monotonic(), unfreeze != "auto"
     lacking = task.lesson.lacking
-    if unfreeze == "auto" and lacking is not None:
+    if not named and lacking is not None:
         return None, untried(
             f"training through the network was not tried: {lacking} (--unfreeze all tries it)"
         )
@@ -100,18 +100,18 @@ def tune(
     split = parts(task, seed)
     first = next(split, None)
     if first is None:
-        if unfreeze != "auto":
+        if named:
             raise ConversionError(_TOGETHER)
         return None, untried(f"the network cannot be trained: {_TOGETHER}")
+    judge = Judge.of(task, first)
     if isinstance(task.examples, Photos):
-        mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, first))
+        mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, judge))
         task = replace(task, examples=replace(task.examples, mirrored=mirrored))
     journal, boundaries = journal or Journal(), list(ways(traced, task, unfreeze))
-    learn, left = len(task.truth) - len(first), seconds - (time.monotonic() - began)
-    asked = partial(rounds_for, task, boundaries, learn, len(first), left)
+    left = seconds - (time.monotonic() - began)
+    asked = partial(rounds_for, task, boundaries, len(judge.learn), len(judge.held), left)
     rounds = journal.once("rounds", int, asked)
-    judges = [Judge.of(task, held) for held in (first, *islice(split, rounds - 1))]
-    named = unfreeze != "auto"
+    judges = [judge, *(Judge.of(task, held) for held in islice(split, rounds - 1))]
     course = _Course(task, traced, judges, original, named, seed, journal, progress, log)
     outcomes = list(_tried(course, boundaries, began + seconds))
     return _decide(course, outcomes, began + 2 * seconds)
@@ -175,10 +175,9 @@ def _tried(course: _Course, boundaries: Sequence[str], until: float) -> Iterator
             best = outcome.attempt.loss
 
 
-def _may_mirror(task: Task, photos: Photos, traced: Traced, held: NDArray[np.int64]) -> bool:
-    """Whether a fitted head knows mirrored pictures as well: letters and digits it does not."""
-    learn = np.setdiff1d(np.arange(len(task.truth)), held)
-    head = task.fit(task.features[learn], task.truth[learn])
+def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: Judge) -> bool:
+    """Whether the fitted head knows mirrored pictures as well: letters and digits it does not."""
+    held = judge.held
     upper = traced.divide("", [task.layer]).upper.to(task.device)
     own = held[list(task.ranks.own(len(held)))]
     vectors = [torch.zeros(0, task.features.shape[1])]
@@ -188,7 +187,7 @@ def _may_mirror(task: Task, photos: Photos, traced: Traced, held: NDArray[np.int
             vectors.append(task.pool(*upper(seen.flip(-1).to(task.device))).float().cpu())
     found = task.ranks.gathered(torch.cat(vectors), len(held)).numpy()
     mirrored, plain = (
-        task.lesson.judged(head.logits(rows), task.truth[held])
+        task.lesson.judged(judge.head.logits(rows), task.truth[held])
         for rows in (found, task.features[held])
     )
     gain, error = mirrored.over(plain)
