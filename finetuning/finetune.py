@@ -123,7 +123,7 @@ def finetune(
                 data, options, input_size=size[-1] if size else None, progress=progress
             )
             _check_modality(dataset, model)
-            strategy.check(model, unfreeze, objective_of(dataset, balanced=balanced))
+            strategy.check(model, unfreeze)
             split(dataset, seed=seed, test_fraction=test_fraction)  # fails early
             plain = _plain_features(dataset, cache, progress, ranks)
             dataset = dataset.without(plain.unreadable)
@@ -144,11 +144,12 @@ def finetune(
                 work, frozen, unfreeze="none" if seconds == 0 else unfreeze, seconds=seconds
             )
         work = replaced(work, engine=engine.part())
+        known = dataset.examples if objective.kind == "embedding" else ()  # what is compared with
         if found is not frozen:
             with clock("held out", f"features of {len(test.examples)} held out, trained"):
-                found.see(work, test.examples)
-        if objective.kind == "embedding":
-            found = found.knowing(dataset.examples, len(dataset.classes))
+                found.see(work, known or test.examples)
+        if known:
+            found = found.knowing(known, len(dataset.classes))
         record = described.record_of(model, uid, dataset, objective, found)
         with clock("baselines", "baselines: what is had without transfer"):
             beside, absent = baselines.beside(work, plain, found)

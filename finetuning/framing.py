@@ -82,10 +82,14 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
 
 
 def tuned_framing(
-    base: ModelFolder, framing: Framing, network: onnx.ModelProto, stage: Stage, device: Device
+    base: ModelFolder,
+    framing: Framing,
+    network: onnx.ModelProto,
+    stages: tuple[Stage, ...],
+    device: Device,
 ) -> Framing:
     """The same framing of the backbone in ``network``, whose weights were trained further."""
-    stages = (stage,) if stage == LAST else (stage, LAST)
+    stages = stages if stages[-1] == LAST else (*stages, LAST)
     source = _Source(base, stages, OnnxModel.open(base.onnx, device=device))
     weights = hashlib.sha256(network.SerializeToString(deterministic=True)).hexdigest()
     extractor = source.extractor(network, f"{framing.name} {weights}")

@@ -100,6 +100,13 @@ class FittedHead:
         labels: Labels = self.logits(x).argmax(axis=1)
         return labels
 
+    def knowing(self, x: Rows, y: Labels, count: int) -> FittedHead:
+        """The same with the direction of the mean of each of so many classes, of rows (N, D)."""
+        vectors = self.link(self.logits(x))
+        sums = np.zeros((count, vectors.shape[1]))
+        np.add.at(sums, y, vectors)
+        return replace(self, prototypes=unit(sums))
+
     def adjusted(self, factors: Floats, shifts: Floats) -> FittedHead:
         """The same with scores multiplied by factors, and shifted."""
         weight, bias = self.weight * factors[:, None], self.bias * factors + shifts

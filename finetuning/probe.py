@@ -26,7 +26,7 @@ from finetuning.features import Features, Rows, extract
 from finetuning.framing import Framing, framings
 from finetuning.heads import Evidence, FittedHead
 from finetuning.objectives.objective import Objective, Trust, Truth, drawn
-from finetuning.ridge import Floats, unit
+from finetuning.ridge import Floats
 from finetuning.stages import LAST
 
 if TYPE_CHECKING:
@@ -107,10 +107,8 @@ class Probe:
 
     def knowing(self, examples: Sequence[Example], classes: int) -> Probe:
         """The same with the direction of the mean of each class, of examples that were seen."""
-        vectors = self.head.link(self.logits(examples))
-        sums = np.zeros((classes, vectors.shape[1]))
-        np.add.at(sums, np.array([example.target for example in examples], np.int64), vectors)
-        return replace(self, head=replace(self.head, prototypes=unit(sums)))
+        targets = np.array([example.target for example in examples], np.int64)
+        return replace(self, head=self.head.knowing(self.rows(examples), targets, classes))
 
     def see(self, work: Work, examples: Sequence[Example]) -> None:
         """Compute the features of further examples, held-out ones for instance."""

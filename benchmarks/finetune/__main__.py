@@ -6,9 +6,10 @@
 Every point (data, examples a class, seed, how) is kept in `data/finetune.jsonl` when it is done: a
 run that was stopped goes on where it was. Ours run the very code of `tlhub finetune`: `last` puts
 a head on the embedding, `cut` where it serves best (`--budget fast`), `auto` is what the command
-does, `tuned` trains the whole network in any case. The others are in `peers.py`, each run by a
-Python that has it: `pip install torch torchvision fastai timm transformers accelerate
-scikit-learn`, and `setfit` in another. All get the same weights, pictures and input size.
+does, `tuned` trains the whole network in any case, `5m` is `--budget 5m`. The others are in
+`peers.py`, each run by a Python that has it: `pip install torch torchvision fastai timm
+transformers accelerate scikit-learn`, and `setfit` in another. All get the same weights, pictures
+and input size.
 
 Seconds are from the files to learn from to a model that is ready: not in them are our check of all
 data, the test part too (a column of its own), our baselines, learning curve, report, and measuring
@@ -44,6 +45,7 @@ OURS: dict[str, dict[str, Any]] = {
     "cut": {"seconds": 0.0},
     "auto": {"seconds": None},
     "tuned": {"seconds": None, "unfreeze": "all"},
+    "5m": {"seconds": 300.0},
 }
 PEERS = {"image": ("sklearn", "fastai", "fastai-lr-find", "trainer"), "text": ("words", "setfit")}
 # What the command says as it begins a step that leads to a model, and one that does not.

@@ -64,7 +64,7 @@ def write(folder: Path, name: str, n: int, seed: int) -> Path:
 def _write_pictures(folder: Path, name: str, n: int, seed: int) -> None:
     pictures, labels, names, held = {
         "digits": _digits,
-        "fashion": _fashion,
+        "fashion": fashion,
         "stamps": _stamps,
     }[name]()
     rest = np.setdiff1d(np.arange(len(labels)), held)
@@ -91,13 +91,9 @@ def _digits() -> tuple[Pictures, Labels, list[str], Labels]:
     return pictures, found.target.astype(np.int64), [str(n) for n in range(10)], held
 
 
-def _fashion() -> tuple[Pictures, Labels, list[str], Labels]:
-    folder = DATA / "fashion-mnist"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory() as place:
-            subprocess.run(["apt-get", "download", "-qq", _FASHION], cwd=place, check=True)  # noqa: S607
-            package = next(Path(place).glob("*.deb"))
-            subprocess.run(["dpkg", "-x", package, folder.absolute()], check=True)  # noqa: S607
+def fashion() -> tuple[Pictures, Labels, list[str], Labels]:
+    """The pictures, uint8 (28, 28), their classes and names, and the places of the test part."""
+    folder = debian("fashion-mnist", _FASHION)
 
     def read(kind: str, header: int) -> NDArray[np.uint8]:
         files = [next(folder.rglob(f"{part}-{kind}*")) for part in ("t10k", "train")]
@@ -107,6 +103,17 @@ def _fashion() -> tuple[Pictures, Labels, list[str], Labels]:
     pictures, labels = read("images", 16).reshape(-1, 28, 28), read("labels", 8)
     names = [f"class {n}" for n in range(10)]
     return list(pictures), labels.astype(np.int64), names, np.arange(10_000)
+
+
+def debian(name: str, *packages: str) -> Path:
+    """What packages of Debian hold, in a folder of `DATA`."""
+    folder = DATA / name
+    if not folder.exists():
+        with tempfile.TemporaryDirectory() as place:
+            subprocess.run(["apt-get", "download", "-qq", *packages], cwd=place, check=True)  # noqa: S607
+            for package in Path(place).glob("*.deb"):
+                subprocess.run(["dpkg", "-x", package, folder.absolute()], check=True)  # noqa: S607
+    return folder
 
 
 def _stamps() -> tuple[Pictures, Labels, list[str], Labels]:

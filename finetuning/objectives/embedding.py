@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.errors import ConversionError
 from finetuning import retrieval
 from finetuning.calibration import Labels
 from finetuning.data.dataset import Example, Kind
 from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lesson import Lesson
+from finetuning.objectives.lessons import EmbeddingLesson
 from finetuning.objectives.objective import UNIT, Link, Scorer
 from finetuning.ridge import Floats
 
@@ -136,13 +136,9 @@ class Embedding:
         found: Floats = TruncatedSVD(width, random_state=seed).fit(x).transform(asked)
         return found
 
-    def lesson(self, y: Labels) -> Lesson:  # noqa: ARG002 - others look at it
-        """There is none yet: the network stays as it is.
-
-        Raises:
-            ConversionError: always.
-        """
-        raise ConversionError("embeddings are fitted to a network as it is")
+    def lesson(self, y: Labels) -> Lesson:
+        """To be near its class, and far from others."""
+        return EmbeddingLesson.of(y)
 
 
 def judged_pairs(threshold: float, alike: Floats, other: Floats) -> PairTrust:

@@ -76,7 +76,11 @@ class Lesson(Protocol):
 
     @property
     def lacking(self) -> str | None:
-        """Of what there is too little to train unasked; None: of nothing."""
+        """From what on it is trained unasked, and what there is, if that is less."""
+
+    @property
+    def together(self) -> bool:
+        """Whether examples are judged by how they compare with one another."""
 
     @property
     def units(self) -> tuple[Floats, Floats]:

@@ -1,4 +1,4 @@
-"""The lessons of the objectives: classes, labels, and numbers."""
+"""The lessons of the objectives: classes, labels, numbers, and embeddings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from finetuning import retrieval
 from finetuning.calibration import Labels, log_losses, temperature
 from finetuning.objectives import platt
 from finetuning.objectives.lesson import Judged
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FEWEST = 30  # examples of each class or label, for training to be tried unasked
 FEWEST_NUMBERS = 200  # examples; a quarter of them judges
+FEWEST_CLASSES = 20  # of several examples, for an embedding; a quarter of them judges
 _VARIES = 1e-9  # of the largest number: less is no spread
 
 
@@ -29,6 +31,7 @@ class ClassLesson:
     balanced: bool = False
     is_share: ClassVar[bool] = True
     loss_measure: ClassVar[str] = "log loss"
+    together: ClassVar[bool] = False
 
     @classmethod
     def of(cls, y: Labels, classes: int, *, balanced: bool) -> ClassLesson:
@@ -45,10 +48,7 @@ class ClassLesson:
         """Examples of the smallest class."""
         if min(self.counts) >= FEWEST:
             return None
-        return (
-            f"it seldom pays with fewer than {FEWEST} examples a class, and the smallest has "
-            f"{min(self.counts)}"
-        )
+        return f"from {FEWEST} examples of each class on, and the smallest has {min(self.counts)}"
 
     @property
     def units(self) -> tuple[Floats, Floats]:
@@ -102,6 +102,7 @@ class LabelLesson:
     measure: ClassVar[str] = "labels right"
     is_share: ClassVar[bool] = True
     loss_measure: ClassVar[str] = "log loss"
+    together: ClassVar[bool] = False
 
     @classmethod
     def of(cls, y: Labels, names: tuple[str, ...]) -> LabelLesson:
@@ -115,7 +116,7 @@ class LabelLesson:
         if self.counts[rarest] >= FEWEST:
             return None
         return (
-            f"unasked it is from {FEWEST} examples of each label on, and "
+            f"from {FEWEST} examples of each label on, and "
             f"{self.names[rarest]!r} has {self.counts[rarest]}"
         )
 
@@ -173,6 +174,7 @@ class NumberLesson:
     spreads: tuple[float, ...]
     is_share: ClassVar[bool] = False
     loss_measure: ClassVar[str] = "squared error"
+    together: ClassVar[bool] = False
 
     @classmethod
     def of(cls, y: Floats, names: tuple[str, ...]) -> NumberLesson:
@@ -192,9 +194,7 @@ class NumberLesson:
         """Examples."""
         if self.count >= FEWEST_NUMBERS:
             return None
-        return (
-            f"unasked it is from {FEWEST_NUMBERS} training examples on, and there are {self.count}"
-        )
+        return f"from {FEWEST_NUMBERS} training examples on, and there are {self.count}"
 
     @property
     def units(self) -> tuple[Floats, Floats]:
@@ -236,3 +236,68 @@ class NumberLesson:
         if len(self.names) == 1:
             return f"{error:.3g}"
         return f"{error:.3g} standard deviations"
+
+
+@dataclass(frozen=True)
+class EmbeddingLesson:
+    """Of new classes, how often the nearest is of the same; each of them counts its examples."""
+
+    several: int  # classes that have several examples
+    measure: ClassVar[str] = "recall@1 of new classes"
+    is_share: ClassVar[bool] = True
+    loss_measure: ClassVar[str] = "1 - mAP@R"
+    together: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, y: Labels) -> EmbeddingLesson:
+        """For examples of classes, and of what belongs together within them (N, 2)."""
+        return cls(int((np.bincount(np.unique(y, axis=0)[:, 0]) > 1).sum()))
+
+    @property
+    def lacking(self) -> str | None:
+        """Classes."""
+        if self.several >= FEWEST_CLASSES:
+            return None
+        return f"from {FEWEST_CLASSES} classes of several examples on, and there are {self.several}"
+
+    @property
+    def units(self) -> tuple[Floats, Floats]:
+        """Vectors are what they are."""
+        return np.ones(1), np.zeros(1)
+
+    def targets(self, y: Labels) -> Labels:
+        """The classes, numbered among those that occur."""
+        found: Labels = np.unique(y[:, 0], return_inverse=True)[1].astype(np.int64)
+        return found
+
+    def losses(
+        self,
+        said: torch.Tensor,
+        wanted: torch.Tensor,
+        *,
+        smoothing: float,  # noqa: ARG002 - cosines are bounded
+    ) -> torch.Tensor:
+        """Cross-entropy of how like the classes to learn from it is."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(said, wanted, reduction="none")
+
+    def judged(self, said: Floats, y: Labels) -> Judged:
+        """Of each class that has something to find, the mean over its examples."""
+        found = retrieval.search(said, *y.T)
+        asked = np.isfinite(found.first)
+        of = np.unique(y[asked, 0], return_inverse=True)[1]
+        counts = np.bincount(of)
+        first, average = (np.bincount(of, a[asked]) / counts for a in (found.first, found.average))
+        return Judged(first, 1 - average, counts.astype(np.float64))
+
+    def compared(self, score: float, whose: str, other: float) -> str:
+        """How often the nearest is of the class."""
+        return (
+            f"right on the nearest of {score:.1%} of the examples of held-back classes, "
+            f"{whose} on {other:.1%}"
+        )
+
+    def amount(self, error: float) -> str:
+        """In percent."""
+        return f"{error:.1%}"

@@ -18,9 +18,9 @@ from finetuning.objectives.lesson import Lesson
 from finetuning.objectives.objective import Truth
 from finetuning.ranks import ALONE, Ranks
 from finetuning.ridge import Floats
-from finetuning.stages import shares_of
+from finetuning.stages import Stage, shares_of
 from finetuning.tuning.division import Traced
-from finetuning.tuning.pooling import Pool
+from finetuning.tuning.pooling import layers_of
 from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import Recipe
 from finetuning.tuning.views import Examples, fast
@@ -44,11 +44,10 @@ PROBED = 8  # pictures that tell how fast the network is
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned: a backbone, the layer that its head is on, and labelled examples."""
+    """What is to be learned: a backbone, the stages that its head is on, and labelled examples."""
 
     backbone: TorchBackbone
-    layer: str  # whose tensor the head is given: a layer, or the embedding
-    pool: Pool  # of that tensor, to vectors
+    stages: tuple[Stage, ...]  # that the head is on, from the input on
     examples: Examples  # those to train on
     truth: Truth
     lesson: Lesson
@@ -63,6 +62,22 @@ class Task:
     rank: int = 0  # of low-rank adapters that learn in the place of weights; 0: weights learn
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Whose tensors the head is given."""
+        return layers_of(self.stages)
+
+    def above(self, traced: Traced, boundary: str) -> Task:
+        """The same, with the head on the last stage alone where another lies below a boundary."""
+        reaches = not boundary or boundary in traced.boundaries(self.layers[0])
+        return self if reaches else self.on_last()
+
+    def on_last(self) -> Task:
+        """The same with the head on the last stage alone."""
+        shapes = {layer.name: layer.shape for layer in self.backbone.layers()}
+        before = sum(shapes[s.layer][0 if s.pool == "maps" else -1] for s in self.stages[:-1])
+        return replace(self, stages=self.stages[-1:], features=self.features[:, before:])
+
+    @property
     def reads(self) -> bool:
         """Whether the examples are texts."""
         return isinstance(self.examples, Texts)
@@ -71,10 +86,11 @@ class Task:
 def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
     """The boundaries to try; "" is the input.
 
-    Unasked they come from the top down, as far as the time goes; of a network that attends, of
-    which half learns half as much, all of it first, and less where there is no time for that.
+    Unasked they are below all that the head is on, and come from the top down, as far as the time
+    goes; of a network that attends, of which half learns half as much, all of it first, and less
+    where there is no time for that.
     """
-    below = list(traced.boundaries(task.layer))
+    below = list(traced.boundaries(task.layers[0 if unfreeze == "auto" else -1]))
     if unfreeze == "all" or task.rank:
         yield ""
     elif unfreeze.isdecimal():
@@ -96,7 +112,7 @@ def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
 def _shares(task: Task) -> tuple[dict[str, float], float]:
     """The fraction of the network's products that is computed when a layer is; and the head."""
     found = shares_of(task.backbone.layers(), task.backbone.record.gmacs or 0.0)
-    return found, found.get(task.layer) or 1.0
+    return found, found.get(task.layers[-1]) or 1.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +160,7 @@ def rounds_for(task: Task, boundaries: Sequence[str], learn: int, held: int, sec
     As many as tell a few percent apart, where there is time for all that is tried.
     """
     wanted = min(_PARTS, math.ceil(_JUDGES / held))
-    if wanted == 1:
+    if wanted == 1 or task.lesson.together:
         return 1
     tried = boundaries[:1] if task.attends else boundaries
     plans = [plan_for(task, name, learn, math.inf, named=True) for name in tried]

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from finetuning.stages import Stage
 
-Pool = Callable[..., torch.Tensor]  # of a layer's tensor, and of the masks that go with it
+Pool = Callable[..., torch.Tensor]  # of tensors of layers, and of the masks that go with them
+
+
+def layers_of(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The layers that stages are of, each once."""
+    return tuple(dict.fromkeys(stage.layer for stage in stages))
+
+
+def together(stages: Sequence[Stage]) -> Pool:
+    """The vectors of all stages side by side, of the tensors of `layers_of` them and the masks."""
+    layers = layers_of(stages)
+    pools = [(layers.index(stage.layer), pool_of(stage)) for stage in stages]
+
+    def pool(*tensors: torch.Tensor) -> torch.Tensor:
+        masks = tensors[len(layers) :]
+        return torch.cat([one(tensors[place], *masks) for place, one in pools], 1)
+
+    return pool
 
 
 def pool_of(stage: Stage) -> Pool:

@@ -21,7 +21,7 @@ from converters.registry import random_backbone
 from finetuning import lineage
 from finetuning.estimate import duration
 from finetuning.probe import Probe, Work
-from finetuning.tuning.learner import Head, Learner
+from finetuning.tuning.learner import Head, Learner, Likeness
 from finetuning.tuning.logs import logged, told
 from finetuning.tuning.planning import step_seconds
 from finetuning.tuning.strategy import attends, device_of, examples_of, network_of
@@ -54,7 +54,13 @@ def answers(work: Work, probe: Probe, seconds: float | None) -> NDArray[Any]:
     batch = min(16 if count < 500 else _BATCH, count)
     views = Live(learn, device)
     upper = _Embedding(backbone.module.requires_grad_(True)).to(device)
-    learner = Learner(upper, _head(upper, views, batch, len(objective.names))).to(device)
+    targets = torch.from_numpy(lesson.targets(truth))
+    spread = _spread(upper, views, batch)
+    if objective.kind == "embedding":
+        head: Head = _likeness(*spread, classes=int(targets.max()) + 1, seed=work.seed)
+    else:
+        head = _head(*spread, columns=len(objective.names))
+    learner = Learner(upper, head).to(device)
     learner.to(memory_format=torch.channels_last)
     steps = math.ceil(_SEEN / batch)
     each_s = step_seconds(backbone.module, learn, device) * batch
@@ -70,7 +76,7 @@ def answers(work: Work, probe: Probe, seconds: float | None) -> NDArray[Any]:
         train(
             learner,
             views,
-            torch.from_numpy(lesson.targets(truth)),
+            targets,
             recipe,
             lesson=lesson,
             seed=work.seed,
@@ -119,12 +125,27 @@ def _draw(model: torch.nn.Module, seed: int) -> None:
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
 
 
-def _head(upper: _Embedding, views: Live, batch: int, count: int) -> Head:
-    """A head that says nothing yet, of vectors as far apart as those of the fresh network are."""
+def _spread(upper: _Embedding, views: Live, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean and the spread of the vectors of the fresh network."""
     with torch.no_grad():
         (said,) = upper.train()(*views.batch(np.arange(batch), -1))
     vectors = said.float().cpu()
     scale = vectors.std(0)
-    scale = scale.clamp_min(max(float(scale.max()) * 1e-3, 1e-12))
-    weight = torch.zeros(count, vectors.shape[1])
-    return Head(lambda seen, *_: seen, weight, torch.zeros(count), vectors.mean(0), scale)
+    return vectors.mean(0), scale.clamp_min(max(float(scale.max()) * 1e-3, 1e-12))
+
+
+def _head(mean: torch.Tensor, scale: torch.Tensor, *, columns: int) -> Head:
+    """A head that says nothing yet."""
+    weight, bias = torch.zeros(columns, len(mean)), torch.zeros(columns)
+    return Head(_as_they_are, weight, bias, mean, scale)
+
+
+def _likeness(mean: torch.Tensor, scale: torch.Tensor, *, classes: int, seed: int) -> Likeness:
+    """The vectors in units of their spread, to be compared with random ones of each class."""
+    drawn = torch.randn(classes, len(mean), generator=torch.Generator().manual_seed(seed))
+    weight, bias = torch.diag(1 / scale), -mean / scale
+    return Likeness(drawn, _as_they_are, weight, bias, mean, scale)
+
+
+def _as_they_are(vectors: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+    return vectors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
-from catalog.errors import ConversionError, UsageError
+from catalog.errors import ConversionError
 from converters import parity
 from converters.backbone import TorchBackbone
 from converters.export import export
@@ -29,12 +29,10 @@ from finetuning.heads import FittedHead
 from finetuning.objectives.objective import Objective, Truth
 from finetuning.probe import Part, Probe, Work
 from finetuning.ridge import Floats
-from finetuning.stages import Stage
 from finetuning.tuning import adapters
 from finetuning.tuning.evidence import Evidence, untried
 from finetuning.tuning.logs import logged
 from finetuning.tuning.planning import Task
-from finetuning.tuning.pooling import pool_of
 from finetuning.tuning.texts import Texts
 from finetuning.tuning.tune import Tuned, tune
 from finetuning.tuning.views import Examples, Photos
@@ -64,9 +62,6 @@ def improve(
     Where several processes work, only the first has a trained candidate.
     """
     budget = "auto" if seconds is None else str(seconds)
-    if seconds is None:
-        least, each = _UNASKED[work.dataset.modality]
-        seconds = least + each * len(work.train.examples)
     try:
         task = _task(work, probe, rank_of(unfreeze)) if unfreeze != "none" else None
     except ConversionError as error:
@@ -75,6 +70,13 @@ def improve(
         return probe, untried(f"the network cannot be trained: {error.message}")
     if task is None:
         return probe, untried("the head alone was asked for")
+    if seconds is None:
+        lacking = task.lesson.lacking
+        if lacking is not None and unfreeze == "auto":
+            why = f"unasked it is {lacking} (--budget 10m tries it)"
+            return probe, untried(f"training through the network was not tried: {why}")
+        least, each = _UNASKED[work.dataset.modality]
+        seconds = least + each * len(work.train.examples)
     work.engine.journal.begin(_key(work, probe, unfreeze, budget), work.engine.command)
     with logged(work.engine.tensorboard if work.engine.ranks.first else None) as log:
         tuned, evidence = tune(
@@ -88,20 +90,15 @@ def improve(
         )
     if tuned is None or not work.engine.ranks.first:
         return probe, evidence
-    return _candidate(work, probe, tuned, _point(work, probe)), evidence
+    return _candidate(work, probe, tuned), evidence
 
 
-def check(base: ModelFolder, unfreeze: str, objective: Objective) -> None:
+def check(base: ModelFolder, unfreeze: str) -> None:
     """See early that a network can be trained in a way, as far as its graph tells.
 
     Raises:
-        UsageError: it has no attention, and adapters were asked for; or an embedding is asked for.
+        UsageError: it has no attention, and adapters were asked for.
     """
-    if objective.kind == "embedding" and unfreeze not in {"auto", "none"}:
-        raise UsageError(
-            "an embedding is fitted to a network as it is: nothing of it can be unfrozen",
-            hint="leave out --unfreeze",
-        )
     if rank_of(unfreeze) and not attends(base):
         raise adapters.no_transformer()
 
@@ -114,34 +111,23 @@ def attends(base: ModelFolder) -> bool:
     return not inner.isdisjoint(_ATTENTION)
 
 
-def _point(work: Work, probe: Probe) -> Stage:
-    """The point of the network that a head is trained on: the last of those that were chosen."""
-    return lineage.points(work.base, probe.cut.stages)[-1]
-
-
-def _features(work: Work, probe: Probe) -> NDArray[np.float32]:
-    """The vectors (N, D) of `_point`; the embedding of a run may have others before them."""
-    rows = probe.features.of(probe.framing.name, probe.cut.stages[-1].output, work.train.examples)
-    before = lineage.points(work.base, probe.cut.stages[-1:])[:-1]
-    widths = {layer.name: layer.shape for layer in work.base.manifest.layers}
-    taken = [widths[s.layer][0 if s.pool == "maps" else -1] for s in before]
-    return rows[:, sum(taken) :]
-
-
 def _task(work: Work, probe: Probe, rank: int) -> Task:
-    stage, train = _point(work, probe), work.train
+    train = work.train
     objective, truth = work.objective, work.truth(train)
     lesson = objective.lesson(truth)
     backbone, examples = examples_of(work, probe, network_of(work.base), train)
     factors, shifts = lesson.units
-    # Not LDA: from scores that are too sure of themselves there is no way on.
-    has_logistic = heads.LOGISTIC in heads.METHODS[objective.kind]
-    method = heads.LOGISTIC if has_logistic else heads.RIDGE
     strengths = {tried.method: tried.strength for tried in probe.evidence.tried}
+    # Not LDA: from scores that are too sure of themselves there is no way on.
+    able = (heads.LOGISTIC, heads.RIDGE, probe.head.method)
+    method = next(one for one in able if one in heads.METHODS[objective.kind])
 
     def fit(x: NDArray[np.float32], y: Truth) -> FittedHead:
         strength = strengths.get(method)
         head = heads.fit(x, y, method=method, strength=strength, objective=objective)
+        if objective.kind == "embedding":
+            targets = lesson.targets(y)
+            return head.knowing(x, targets, int(targets.max()) + 1)
         return head.adjusted(1 / factors, -shifts / factors)
 
     by, beside = np.ones(1), np.zeros(1)
@@ -156,22 +142,39 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         )
         return ((head.logits(rows[held]) * by + beside) - shifts) / factors
 
-    return Task(
+    spread, together = _parted(objective, train, truth)
+    task = Task(
         backbone=backbone,
-        layer=stage.layer,
-        pool=pool_of(stage),
+        stages=lineage.points(work.base, probe.cut.stages),
         examples=examples,
         truth=truth,
         lesson=lesson,
-        strata=strata(objective.kind, [example.target for example in train.examples]),
-        groups=tuple(train.groups),
-        features=_features(work, probe),
+        strata=spread,
+        groups=together,
+        features=probe.rows(train.examples),
         fit=fit,
         chosen=chosen,
         device=device_of(work),
         ranks=work.engine.ranks,
         rank=rank,
     )
+    # What is compared has to be as good from the start; else the last stage learns what all had.
+    return task if objective.kind == "embedding" else task.on_last()
+
+
+def _parted(
+    objective: Objective, part: Part, truth: Truth
+) -> tuple[Sequence[Sequence[int]], tuple[str, ...]]:
+    """What examples are spread by where some are held back, and what stays together.
+
+    Of an embedding that is whole classes; those that have one example alone always learn.
+    """
+    if objective.kind != "embedding":
+        targets = [example.target for example in part.examples]
+        return strata(objective.kind, targets), tuple(part.groups)
+    several = np.bincount(np.unique(truth, axis=0)[:, 0]) > 1
+    classes = truth[:, 0].tolist()
+    return [(0 if several[n] else 1 + n,) for n in classes], tuple(map(str, classes))
 
 
 def network_of(base: ModelFolder) -> TorchBackbone:
@@ -215,7 +218,7 @@ def _reader(example: Example) -> Callable[[], NDArray[np.uint8]]:
     return example.image
 
 
-def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
+def _candidate(work: Work, probe: Probe, tuned: Tuned) -> Probe:
     """The trained network as an ONNX graph that was checked, with its head."""
     work.progress("exporting the trained network, and checking it against torch")
     network = export(tuned.backbone)
@@ -224,7 +227,7 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
         file = Path(folder, "model.onnx")
         graph.save(network, file)
         parity.check(file, tuned.backbone, Path(folder))
-    framing = tuned_framing(work.base, probe.framing, network, stage, work.device)
+    framing = tuned_framing(work.base, probe.framing, network, tuned.stages, work.device)
     objective, truth = work.objective, work.truth(work.train)
     units = objective.lesson(truth).units
     judged = tuned.judged * units[0] + units[1]
@@ -234,7 +237,7 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned, stage: Stage) -> Probe:
     return replace(
         probe,
         framing=framing,
-        cut=replace(probe.cut, stages=(stage,)),
+        cut=replace(probe.cut, stages=tuned.stages),
         head=head.adjusted(factors, shifts),
         trust=trust,
         features=Features({}),
@@ -247,6 +250,5 @@ def _key(work: Work, probe: Probe, unfreeze: str, budget: str) -> str:
     examples = [f"{item.sha256} {item.target}" for item in work.train.examples]
     base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
     asked = [repr(work.objective), unfreeze, budget, str(work.seed), str(work.engine.ranks.world)]
-    return key_of(
-        "training", *base, *examples, probe.framing.name, _point(work, probe).name, *asked
-    )
+    stages = [stage.name for stage in probe.cut.stages]
+    return key_of("training", *base, *examples, probe.framing.name, *stages, *asked)

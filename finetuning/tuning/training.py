@@ -272,7 +272,7 @@ class _Batches:
         if can_mix:
             given = tuple(tensor * share + tensor[other] * (1 - share) for tensor in given)
         with _lower_precision(device):
-            said = state.learner(*given).float()
+            said = state.learner.taught(*given).float()
             loss = self._loss(said, wanted)
             if can_mix:
                 loss = share * loss + (1 - share) * self._loss(said, wanted[other])

@@ -32,14 +32,16 @@ from finetuning.estimate import duration
 from finetuning.heads import FittedHead
 from finetuning.objectives.lesson import Judged
 from finetuning.ridge import Floats
+from finetuning.stages import Stage
 from finetuning.tuning import adapters
 from finetuning.tuning.division import Division, Traced
 from finetuning.tuning.evidence import Attempt, Evidence, untried
 from finetuning.tuning.journal import Journal
 from finetuning.tuning.judging import Judge, parts
-from finetuning.tuning.learner import Head, Learner
+from finetuning.tuning.learner import Head, Learner, Likeness
 from finetuning.tuning.logs import Log, told, unlogged
 from finetuning.tuning.planning import PROBED, Plan, Task, plan_for, rounds_for, ways
+from finetuning.tuning.pooling import together
 from finetuning.tuning.training import NotANumberError, Views, scores, train
 from finetuning.tuning.views import Examples, Kept, Live, Photos
 
@@ -58,7 +60,8 @@ class Tuned:
     """A backbone that learned, with the head that learned with it."""
 
     backbone: TorchBackbone
-    weight: NDArray[np.float32]  # (scores, features), of the vectors of the stage
+    stages: tuple[Stage, ...]  # that the head is on
+    weight: NDArray[np.float32]  # (scores, features), of their vectors side by side
     bias: NDArray[np.float32]
     held: NDArray[np.int64]  # places of training examples that were held back meanwhile
     judged: Floats  # their scores, in the units of the lesson as the head is
@@ -87,15 +90,13 @@ def tune(
         StorageError: the checkpoint cannot be written.
     """
     began, named = time.monotonic(), unfreeze != "auto"
-    lacking = task.lesson.lacking
-    if not named and lacking is not None:
-        return None, untried(
-            f"training through the network was not tried: {lacking} (--unfreeze all tries it)"
-        )
     progress("tracing the network")
     front = task.backbone.front
     traced = Traced(task.backbone.module, front.example(), front.dynamic)
     task = replace(task, attends=traced.attends)
+    boundaries = list(ways(traced, task, unfreeze))
+    if named:
+        task = task.above(traced, boundaries[0])
     original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
     split = parts(task, seed)
     first = next(split, None)
@@ -107,7 +108,7 @@ def tune(
     if isinstance(task.examples, Photos):
         mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, judge))
         task = replace(task, examples=replace(task.examples, mirrored=mirrored))
-    journal, boundaries = journal or Journal(), list(ways(traced, task, unfreeze))
+    journal = journal or Journal()
     left = seconds - (time.monotonic() - began)
     asked = partial(rounds_for, task, boundaries, len(judge.learn), len(judge.held), left)
     rounds = journal.once("rounds", int, asked)
@@ -147,7 +148,7 @@ class _Course:
 
     def divided(self, boundary: str) -> Division:
         """The network divided there, with what is to learn in its upper part."""
-        division = self.traced.divide(boundary, [self.task.layer])
+        division = self.traced.divide(boundary, self.task.layers)
         if self.task.rank:
             adapters.add(division.upper, self.task.rank, self.seed)
         return division
@@ -178,13 +179,13 @@ def _tried(course: _Course, boundaries: Sequence[str], until: float) -> Iterator
 def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: Judge) -> bool:
     """Whether the fitted head knows mirrored pictures as well: letters and digits it does not."""
     held = judge.held
-    upper = traced.divide("", [task.layer]).upper.to(task.device)
-    own = held[list(task.ranks.own(len(held)))]
+    upper = traced.divide("", task.layers).upper.to(task.device)
+    own, pool = held[list(task.ranks.own(len(held)))], together(task.stages)
     vectors = [torch.zeros(0, task.features.shape[1])]
     with torch.inference_mode():
         for start in range(0, len(own), PROBED):
             (seen,) = photos.batch([int(n) for n in own[start : start + PROBED]], 0)
-            vectors.append(task.pool(*upper(seen.flip(-1).to(task.device))).float().cpu())
+            vectors.append(pool(*upper(seen.flip(-1).to(task.device))).float().cpu())
     found = task.ranks.gathered(torch.cat(vectors), len(held)).numpy()
     mirrored, plain = (
         task.lesson.judged(judge.head.logits(rows), task.truth[held])
@@ -199,8 +200,14 @@ def _learner(task: Task, division: Division, fitted: FittedHead, steps: int) -> 
     mean = task.features.mean(axis=0, dtype=np.float64)
     scale = task.features.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * scale.max()] = max(float(scale.max()), 1e-12)
-    arrays = (fitted.weight, fitted.bias, mean, scale)
-    head = Head(task.pool, *(torch.from_numpy(array).float() for array in arrays))
+    weight, bias, mean, scale = (
+        torch.from_numpy(array).float() for array in (fitted.weight, fitted.bias, mean, scale)
+    )
+    pool = together(task.stages)
+    head = Head(pool, weight, bias, mean, scale)
+    if fitted.prototypes is not None:
+        prototypes = torch.from_numpy(fitted.prototypes).float()
+        head = Likeness(prototypes, pool, weight, bias, mean, scale)
     head.soften(max(_SLOPE, 1 - steps / _RECOVERS))
     learner = Learner(division.upper, head).to(task.device).to(memory_format=torch.channels_last)
     task.ranks.spread([parameter.data for parameter in learner.parameters()])
@@ -308,7 +315,7 @@ def _trained(
         losses = train(
             learner,
             learn,
-            _targets(task)[torch.from_numpy(judge.learn)],
+            _targets(task, judge.learn),
             plan.recipe,
             lesson=task.lesson,
             seed=seed,
@@ -343,8 +350,8 @@ def _between(
             parameter.copy_(torch.lerp(before[name], after[name], share))
 
 
-def _targets(task: Task) -> torch.Tensor:
-    return torch.from_numpy(task.lesson.targets(task.truth))
+def _targets(task: Task, places: NDArray[np.int64]) -> torch.Tensor:
+    return torch.from_numpy(task.lesson.targets(task.truth[places]))
 
 
 def _decide(
@@ -392,7 +399,7 @@ def _decide(
     losses = train(
         learner,
         views,
-        _targets(task),
+        _targets(task, np.arange(count)),
         recipe,
         lesson=lesson,
         seed=course.seed,
@@ -415,4 +422,4 @@ def _decide(
         said=f"the network was trained {where}: {compared}",
         losses=tuple(round(loss, 5) for loss in losses),
     )
-    return Tuned(task.backbone, weight, bias, course.held, chosen.said), evidence
+    return Tuned(task.backbone, task.stages, weight, bias, course.held, chosen.said), evidence

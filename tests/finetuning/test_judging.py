@@ -96,7 +96,7 @@ def test_what_attends_is_trained_as_a_whole_first(monkeypatch: pytest.MonkeyPatc
     traced: Any = SimpleNamespace(boundaries=lambda _: ("a", "b"))
 
     def order(*, attends: bool) -> list[str]:
-        given: Any = SimpleNamespace(layer="c", rank=0, attends=attends)
+        given: Any = SimpleNamespace(layers=("c",), rank=0, attends=attends)
         return list(planning.ways(traced, given, "auto"))
 
     assert order(attends=False) == ["b", "a", ""]

@@ -12,6 +12,7 @@ from sklearn import metrics as reference
 
 from finetuning.objectives import platt
 from finetuning.objectives.classes import OneClass
+from finetuning.objectives.embedding import Embedding
 from finetuning.objectives.labels import SeveralLabels
 from finetuning.objectives.lesson import Judged, Lesson
 from finetuning.objectives.numbers import Numbers
@@ -153,6 +154,25 @@ def test_it_is_said_of_what_there_is_too_little() -> None:
     assert "there are 100" in str(said["number"])
     for objective, y, _ in GIVEN.values():
         assert objective.lesson(np.tile(y, (5, 1) if y.ndim > 1 else 5)).lacking is None
+
+
+def test_an_embedding_is_judged_class_by_class_by_what_is_nearest() -> None:
+    random = np.random.default_rng(0)
+    classes, member = np.repeat([3, 5, 8, 9], [4, 9, 6, 1]), np.arange(20)
+    y = np.stack([classes, member], axis=1)
+    vectors = random.normal(0, 1, (20, 3)) + 2 * np.eye(3)[[0] * 4 + [1] * 9 + [2] * 6 + [0]]
+    lesson = Embedding(tuple("abcdefghij")).lesson(y)
+    assert "there are 3" in str(lesson.lacking)
+    assert set(lesson.targets(y).tolist()) == {0, 1, 2, 3}
+    found = lesson.judged(vectors, y)
+    assert len(found.scores) == 3, "one class has nothing to find"
+    rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    alike = rows @ rows.T - 9 * np.eye(20)
+    right = (classes[alike.argmax(axis=1)] == classes)[:19]
+    assert found.score == pytest.approx(right.mean())
+    assert found.scores[1] == pytest.approx(right[4:13].mean())
+    assert 0 < found.loss < 1
+    assert lesson.judged(np.eye(3)[[0] * 4 + [1] * 9 + [2] * 6 + [0]], y).beats(found)
 
 
 def test_numbers_that_do_not_vary_among_those_learned_from_stay_numbers() -> None:

@@ -65,7 +65,12 @@ def test_with_few_examples_training_is_not_tried_unasked_and_that_is_said(run: A
     tuning = metrics_of(run(seconds=None))["tuning"]
     assert tuning["attempts"] == []
     assert "was not tried" in tuning["said"]
-    assert "--unfreeze all" in tuning["said"]
+    assert "--budget 10m tries it" in tuning["said"]
+
+
+def test_who_gives_it_time_has_it_tried_with_few_examples_too(run: Any) -> None:
+    tuning = metrics_of(run(seconds=30.0))["tuning"]
+    assert tuning["attempts"]
 
 
 def test_a_layer_that_is_none_is_refused_with_those_there_are(run: Any, tmp_path: Path) -> None:

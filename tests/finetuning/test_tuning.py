@@ -8,6 +8,7 @@ import pytest
 import timm
 import tiny_texts
 import torch
+from torch.nn import functional
 
 from catalog.errors import TlhubError
 from catalog.record import Preprocess
@@ -19,7 +20,7 @@ from finetuning.objectives.lessons import ClassLesson
 from finetuning.objectives.numbers import Numbers
 from finetuning.tuning import training
 from finetuning.tuning.division import Traced
-from finetuning.tuning.learner import Head, Learner
+from finetuning.tuning.learner import Head, Learner, Likeness
 from finetuning.tuning.texts import Texts
 from finetuning.tuning.training import NotANumberError, Recipe, scores, train
 from finetuning.tuning.views import Kept, Live, Photos
@@ -199,14 +200,14 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts(prepared, caplog, lesso
     _, _, views, labels, learner = prepared
     expected = train(learner(), views, labels, RECIPE, lesson=lesson, seed=0)
     small = learner()
-    forward = small.forward
+    taught = small.taught
 
     def limited(*given: torch.Tensor) -> torch.Tensor:
         if len(given[0]) > 2:
             raise RuntimeError("out of memory")
-        return forward(*given)
+        return taught(*given)
 
-    small.forward = limited
+    small.taught = limited
     losses = train(small, views, labels, RECIPE, lesson=lesson, seed=0)
     assert "2 parts" in caplog.text
     assert "4 parts" in caplog.text
@@ -221,7 +222,7 @@ def test_memory_that_holds_not_one_pair_is_an_error(prepared):
     def never(*given: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("out of memory")
 
-    small.forward = never
+    small.taught = never
     with pytest.raises(TlhubError, match="memory does not hold"):
         train(small, views, labels, RECIPE, seed=0)
 
@@ -238,6 +239,21 @@ def test_a_head_on_standardized_vectors_says_what_the_fitted_one_did():
     head.soften(0.25)
     mean = said.mean(0)
     torch.testing.assert_close(head(vectors), mean + 0.25 * (said - mean), rtol=1e-4, atol=1e-3)
+
+
+def test_vectors_come_near_those_of_their_class_by_cosine():
+    torch.manual_seed(0)
+    vectors, weight, bias = torch.randn(6, 7), torch.randn(3, 7), torch.randn(3)
+    prototypes = torch.randn(4, 3)
+    head = Likeness(prototypes, lambda v: v, weight, bias, vectors.mean(0), vectors.std(0))
+    said = vectors @ weight.T + bias
+    torch.testing.assert_close(head(vectors), said, rtol=1e-4, atol=1e-4)
+    cosines = functional.cosine_similarity(said[:, None], prototypes[None], dim=2)
+    taught = head.taught(vectors)
+    torch.testing.assert_close(taught, cosines / 0.15, rtol=1e-4, atol=1e-3)
+    head.soften(0.2)
+    torch.testing.assert_close(head.taught(vectors), taught)
+    assert head.prototypes.requires_grad
 
 
 def test_scores_are_of_the_pictures_as_they_are(prepared):
