@@ -22,7 +22,7 @@ def parts(task: Task, seed: int) -> Iterator[NDArray[np.int64]]:
     There is none where all examples belong together, or each is the only one of its kind; and none
     of less than half the first.
     """
-    least = 1
+    least = task.ranks.world
     groups = np.unique(np.asarray(task.groups), return_inverse=True)[1]
     order = np.random.default_rng([seed, 7]).permutation(groups.max() + 1)
     units = [np.flatnonzero(groups == group).tolist() for group in order]
@@ -31,7 +31,7 @@ def parts(task: Task, seed: int) -> Iterator[NDArray[np.int64]]:
         held = set(drawn(units, task.strata, min(1.0, share)))
         if len(held) < least:
             return
-        least = max(task.ranks.world, len(held) // 2, least)
+        least = max(len(held) // 2, least)
         yield np.sort(np.array(list(held), np.int64))
         units = [unit for unit in units if held.isdisjoint(unit)]
 

@@ -66,6 +66,13 @@ class Task:
         """Whose tensors the head is given."""
         return layers_of(self.stages)
 
+    @property
+    def ascends(self) -> bool:
+        """Whether the stages are in the order of the network, each once; those of a run may not."""
+        names = [layer.name for layer in self.backbone.layers()]
+        order = [names.index(s.layer) if s.layer in names else len(names) for s in self.stages]
+        return order == sorted(order) and len({*self.stages}) == len(order)
+
     def above(self, traced: Traced, boundary: str) -> Task:
         """The same, with the head on the last stage alone where another lies below a boundary."""
         reaches = not boundary or boundary in traced.boundaries(self.layers[0])

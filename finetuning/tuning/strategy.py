@@ -159,7 +159,7 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         rank=rank,
     )
     # What is compared has to be as good from the start; else the last stage learns what all had.
-    return task if objective.kind == "embedding" else task.on_last()
+    return task if objective.kind == "embedding" and task.ascends else task.on_last()
 
 
 def _parted(
@@ -247,7 +247,7 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned) -> Probe:
 
 def _key(work: Work, probe: Probe, unfreeze: str, budget: str) -> str:
     """What the course of a training depends on."""
-    examples = [f"{item.sha256} {item.target}" for item in work.train.examples]
+    examples = [f"{item.sha256} {item.target} {item.unit}" for item in work.train.examples]
     base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
     asked = [repr(work.objective), unfreeze, budget, str(work.seed), str(work.engine.ranks.world)]
     stages = [stage.name for stage in probe.cut.stages]

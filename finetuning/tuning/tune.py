@@ -48,11 +48,10 @@ from finetuning.tuning.views import Examples, Kept, Live, Photos
 _log = logging.getLogger(__name__)
 
 _TOGETHER = "all training examples belong together, and none can be held back to judge it"
+_FEW = "there are too few classes of several examples for two to be held back to judge it"
 _BETWEEN = (1.0, 0.75, 0.5, 0.25)  # of the way from the fitted head to what was trained
-_SLOPE, _RECOVERS = (
-    0.2,
-    50,
-)  # of the fitted head, that training starts with; steps that make up for it
+_SLOPE = 0.2  # of the fitted head, that training starts with
+_RECOVERS = 50  # steps that make up for the rest of it
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,12 @@ def tune(
     original = {k: v.detach().clone() for k, v in task.backbone.module.state_dict().items()}
     split = parts(task, seed)
     first = next(split, None)
-    if first is None:
+    compares = task.lesson.together  # of one class everything is right
+    if first is None or (compares and len({task.groups[place] for place in first}) < 2):
+        why = _FEW if compares else _TOGETHER
         if named:
-            raise ConversionError(_TOGETHER)
-        return None, untried(f"the network cannot be trained: {_TOGETHER}")
+            raise ConversionError(why)
+        return None, untried(f"the network cannot be trained: {why}")
     judge = Judge.of(task, first)
     if isinstance(task.examples, Photos):
         mirrored = task.ranks.agreed(_may_mirror(task, task.examples, traced, judge))
@@ -187,6 +188,8 @@ def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: Judge) -> boo
             (seen,) = photos.batch([int(n) for n in own[start : start + PROBED]], 0)
             vectors.append(pool(*upper(seen.flip(-1).to(task.device))).float().cpu())
     found = task.ranks.gathered(torch.cat(vectors), len(held)).numpy()
+    if task.lesson.together:  # what is mirrored is to be found among what is not
+        found = np.where(np.arange(len(held))[:, None] % 2, found, task.features[held])
     mirrored, plain = (
         task.lesson.judged(judge.head.logits(rows), task.truth[held])
         for rows in (found, task.features[held])
@@ -204,8 +207,9 @@ def _learner(task: Task, division: Division, fitted: FittedHead, steps: int) -> 
         torch.from_numpy(array).float() for array in (fitted.weight, fitted.bias, mean, scale)
     )
     pool = together(task.stages)
-    head = Head(pool, weight, bias, mean, scale)
-    if fitted.prototypes is not None:
+    if fitted.prototypes is None:
+        head = Head(pool, weight, bias, mean, scale)
+    else:
         prototypes = torch.from_numpy(fitted.prototypes).float()
         head = Likeness(prototypes, pool, weight, bias, mean, scale)
     head.soften(max(_SLOPE, 1 - steps / _RECOVERS))
@@ -282,7 +286,8 @@ def _judged(
         seconds=round(sum(part.seconds for part in parts), 2),
         steps=min(part.steps for part in parts),
     )
-    pays = not head.beats(network) if course.task.reads else network.beats(head)
+    trusted = course.task.reads and not course.task.lesson.together
+    pays = not head.beats(network) if trusted else network.beats(head)
     return _Verdict(attempt, pays)
 
 

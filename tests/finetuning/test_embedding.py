@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from tiny_texts import network, record_of, save
 
-from catalog.errors import DataError, UsageError
+from catalog.errors import ConversionError, DataError, UsageError
 from converters.convert import convert
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
@@ -392,6 +393,19 @@ def test_above_a_layer_that_is_named_the_head_is_on_what_lies_above(
     [attempt] = metrics["tuning"]["attempts"]
     assert len(metrics["stages"]) == 1
     assert attempt["boundary"]
+
+
+def test_of_one_class_that_could_judge_nothing_is_trained(
+    tiny: ModelFolder, striped: Path, tmp_path: Path
+):
+    for n in range(4):
+        shutil.copytree(striped / f"at {n}", tmp_path / "data" / f"at {n}")
+    asked: dict[str, Any] = {"options": AS_EMBEDDING, "seconds": 20, "device": "cpu"}
+    asked |= {"cache": tmp_path / "cache"}
+    with pytest.raises(ConversionError, match="too few classes of several examples"):
+        finetune(tiny, tmp_path / "data", tmp_path / "run", unfreeze="all", **asked)
+    run = finetune(tiny, tmp_path / "data", tmp_path / "unasked", **asked)
+    assert "too few classes of several examples" in metrics_of(run)["tuning"]["said"]
 
 
 def test_what_a_network_from_nothing_embeds_is_measured_beside(

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from converters.folder import ModelFolder
 from finetuning.finetune import finetune
 from finetuning.objectives import lessons
 from finetuning.objectives.lesson import Judged
 from finetuning.ranks import ALONE
-from finetuning.tuning import judging, planning
+from finetuning.stages import LAST, Stage
+from finetuning.tuning import judging, planning, tune
 from tests.finetuning.test_finetune import metrics_of
 
 Make = Callable[..., Path]
@@ -101,3 +103,51 @@ def test_what_attends_is_trained_as_a_whole_first(monkeypatch: pytest.MonkeyPatc
 
     assert order(attends=False) == ["b", "a", ""]
     assert order(attends=True) == ["", "a", "b"]
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_is_another_class_in_a_mirror_is_not_mirrored(*, alike: bool) -> None:
+    """Two classes are one another's mirror images, or two are the same in a mirror."""
+    shapes = [[1, 0, 0, 1], [0, 1, 1, 0]] if alike else [[1, 1, 0, 0], [0, 0, 1, 1]]
+    random = np.random.default_rng(0)
+    rows = np.repeat(shapes, 8, axis=0) + random.normal(0, 0.05, (16, 4))
+    rows = rows.astype(np.float32)
+    y = np.stack([np.repeat([0, 1], 8), np.arange(16)], axis=1)
+    pictures = torch.from_numpy(rows).reshape(16, 1, 1, 4)
+    given: Any = SimpleNamespace(
+        stages=(LAST,),
+        layers=(LAST.layer,),
+        device=torch.device("cpu"),
+        ranks=ALONE,
+        features=rows,
+        truth=y,
+        lesson=lessons.EmbeddingLesson.of(y),
+    )
+    upper = torch.nn.Sequential(torch.nn.Flatten(), _Alone())
+    traced: Any = SimpleNamespace(divide=lambda *_: SimpleNamespace(upper=upper))
+    photos: Any = SimpleNamespace(batch=lambda places, _: (pictures[places],))
+    head = SimpleNamespace(logits=lambda x: np.asarray(x, np.float64) - 0.5)
+    judge: Any = SimpleNamespace(held=np.arange(16), head=head)
+    assert tune._may_mirror(given, photos, traced, judge) is alike
+
+
+class _Alone(torch.nn.Module):
+    """Tensors as a part of a network gives them."""
+
+    def forward(self, tensor: torch.Tensor) -> tuple[torch.Tensor]:
+        return (tensor,)
+
+
+def test_stages_of_a_run_out_of_their_order_are_seen() -> None:
+    layers = [SimpleNamespace(name=name) for name in ("a", "b")]
+    backbone: Any = SimpleNamespace(layers=lambda: layers)
+    a, b, tokens = Stage("a", "a", "maps"), Stage("b", "b", "patches"), Stage("t", "b", "patches")
+
+    def ascends(*stages: Stage) -> bool:
+        given: Any = SimpleNamespace(stages=stages, backbone=backbone)
+        return bool(planning.Task.ascends.fget(given))  # type: ignore[attr-defined]
+
+    assert ascends(a, b, LAST)
+    assert ascends(b, tokens)
+    assert not ascends(b, a)
+    assert not ascends(b, b)
