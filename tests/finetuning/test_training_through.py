@@ -59,6 +59,8 @@ def test_a_network_trained_through_is_exported_as_what_it_became(
     assert metrics["accuracy"] == np.mean(right)
     report = (folder.path / "report.html").read_text()
     assert "Trained through the network" in report
+    assert "weights were trained" in report
+    assert "frozen features" not in (folder.path / "README.md").read_text()
 
 
 def test_with_few_examples_training_is_not_tried_unasked_and_that_is_said(run: Any) -> None:
