@@ -16,7 +16,7 @@ from converters.interface import EMBEDDING, LOGITS, PREDICTIONS, SIMILARITIES
 from converters.layers import Tapped
 from finetuning import lineage
 from finetuning.stages import Stage
-from finetuning.tuning.pooling import pool_of
+from finetuning.tuning.pooling import layers_of, together
 
 _ACTIVATIONS = {"classification": "softmax", "multi-label": "sigmoid", "regression": "identity"}
 
@@ -52,8 +52,8 @@ class Headed(Network):
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores and embedding of a batch."""
         seen = dict(zip(self.network.outputs, self.network(*tensors), strict=True))
-        vectors = [pool_of(stage)(seen[stage.layer], *tensors[1:]) for stage in self.stages]
-        embedding = torch.cat(vectors, 1)
+        layers = [seen[name] for name in layers_of(self.stages)]
+        embedding = together(self.stages)(*layers, *tensors[1:])
         given = embedding
         if self.hidden is not None:
             given = functional.relu(functional.linear(embedding, self.hidden, self.shifts))
