@@ -31,7 +31,8 @@ def resized(backbone: Backbone, side: int) -> TorchBackbone:
             "that take photos of one size",
             hint="leave --input-size away",
         )
-    record = msgspec.structs.replace(record, input_size=(3, side, side))
+    counts = {"gmacs": None, "gmacs_at": None}  # were of its own size
+    record = msgspec.structs.replace(record, input_size=(3, side, side), **counts)
     change = getattr(backbone.module.model, "set_input_size", None)
     try:
         if change is not None:

@@ -82,7 +82,9 @@ class Ranks:
         sizes = [len(parameters), *(grad.numel() for grad in grads)]
         used, *sums = torch.split(flat, sizes)
         for parameter, total, count in zip(parameters, sums, used.tolist(), strict=True):
-            parameter.grad = total.view_as(parameter) if count else None
+            # In the parameter's order of memory, which fused optimizers take for granted.
+            summed = torch.empty_like(parameter).copy_(total.view(parameter.shape))
+            parameter.grad = summed if count else None
 
     def spread(self, tensors: Sequence[torch.Tensor]) -> None:
         """Make each tensor the one that the first has, in place."""

@@ -47,10 +47,11 @@ class Judged:
         """
         return self._mean((self.scores - other.scores) * (1 if self.higher_is_better else -1))
 
-    def beats(self, other: Judged) -> bool:
-        """Whether neither score nor loss is worse, and one is better by a standard error."""
+    def beats(self, other: Judged, errors: float = 1.0) -> bool:
+        """Whether neither score nor loss is worse, and one is better by standard errors."""
         pairs = self.over(other), self._mean(other.losses - self.losses)
-        return all(gain >= 0 for gain, _ in pairs) and any(gain > error for gain, error in pairs)
+        is_worse = any(gain < 0 for gain, _ in pairs)
+        return not is_worse and any(gain > errors * error for gain, error in pairs)
 
     def _mean(self, of: Floats) -> tuple[float, float]:
         """With its standard error."""

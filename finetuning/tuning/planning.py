@@ -32,10 +32,10 @@ Chosen = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
 _SHARES = (0.12, 0.35)  # of the products that the upper part is to have, before all of it
 _VIEWS = 5  # of each picture, the picture itself among them
 _SEEN = 6000  # examples that are seen in training, where there are few
-_EPOCHS, _READINGS = 40, 10  # at most; of pictures, cut anew, and of texts, the same every time
+_EPOCHS, _READINGS = 40, 7  # at most; of pictures, cut anew, and of texts, the same every time
 _PARTS, _JUDGES = 4, 100  # that judge in turn, at most; and examples that are enough to judge
 _MOST_BYTES = 2 << 30  # of what the lower part says
-_STEP = 5  # forward passes that a step takes as long as: backward on a CPU is slow
+_STEP = 3.5  # forward passes that a step takes as long as, at most
 _RATE, _ATTENDING = 5e-4, 5e-5  # of convolutions, and of attention, which the former ruins
 _LOWEST = 0.3  # of the rate, next to the boundary; attention learns alike at every depth
 _ADAPTER_RATE = 2e-3  # of low-rank adapters, at every depth
@@ -164,14 +164,17 @@ def plan_for(
 def rounds_for(task: Task, boundaries: Sequence[str], learn: int, held: int, seconds: float) -> int:
     """How many parts of the examples judge in turn, of ``held`` each, where ``learn`` learn.
 
-    As many as tell a few percent apart, where there is time for all that is tried.
+    As many as tell a few percent apart, where there is time for all that is tried, and to train
+    the best of it once more on all.
     """
     wanted = min(_PARTS, math.ceil(_JUDGES / held))
     if wanted == 1 or task.lesson.together:
         return 1
     tried = boundaries[:1] if task.attends else boundaries
     plans = [plan_for(task, name, learn, math.inf, named=True) for name in tried]
-    return min(wanted, max(1, int(seconds / sum(plan.seconds for plan in plans if plan))))
+    each_s = [plan.seconds for plan in plans if plan]
+    last_s = max(each_s) * len(task.truth) / learn
+    return min(wanted, max(1, int((seconds - last_s) / sum(each_s))))
 
 
 def step_seconds(network: Network, examples: Examples, device: torch.device) -> float:

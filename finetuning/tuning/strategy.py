@@ -29,6 +29,7 @@ from finetuning.heads import FittedHead
 from finetuning.objectives.objective import Objective, Truth
 from finetuning.probe import Part, Probe, Work
 from finetuning.ridge import Floats
+from finetuning.stages import LAST
 from finetuning.tuning import adapters
 from finetuning.tuning.evidence import Evidence, untried
 from finetuning.tuning.logs import logged
@@ -42,7 +43,7 @@ _ATTENTION = {"Softmax", "Attention"}  # operators of ONNX
 
 # Of time, where no budget is given: in all, and an example. What is learned of few texts is worth
 # more, and takes the whole of a network.
-_UNASKED: dict[Modality, tuple[float, float]] = {"image": (30.0, 0.08), "text": (120.0, 0.2)}
+_UNASKED: dict[Modality, tuple[float, float]] = {"image": (30.0, 0.08), "text": (40.0, 0.4)}
 
 
 def improve(
@@ -142,16 +143,19 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         )
         return ((head.logits(rows[held]) * by + beside) - shifts) / factors
 
+    cut = probe.cut.stages
+    if work.dataset.modality == "text" and objective.kind != "embedding":
+        cut = (LAST,)  # what a head finds in lower layers, training brings to the top and more
     spread, together = _parted(objective, train, truth)
     task = Task(
         backbone=backbone,
-        stages=lineage.points(work.base, probe.cut.stages),
+        stages=lineage.points(work.base, cut),
         examples=examples,
         truth=truth,
         lesson=lesson,
         strata=spread,
         groups=together,
-        features=probe.rows(train.examples),
+        features=replace(probe, cut=replace(probe.cut, stages=cut)).rows(train.examples),
         fit=fit,
         chosen=chosen,
         device=device_of(work),

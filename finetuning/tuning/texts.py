@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from converters.text_front import TextFront
@@ -25,6 +27,12 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.tensors[0])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Of each text, in tokens."""
+        found: NDArray[np.int64] = self.tensors[1].sum(1).numpy()
+        return found
 
     def part(self, numbers: Sequence[int]) -> Texts:
         """These of the texts."""

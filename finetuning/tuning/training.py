@@ -33,12 +33,14 @@ _log = logging.getLogger(__name__)
 _CHECKPOINT_S = 20.0
 _RETRIES = 3  # at half the rate each, after a loss that is no number
 _CLIP = 1.0  # the norm of all gradients, at most
+_BY_LENGTH = 2  # parts of a batch of texts, short and long
 
 
 class Views(Protocol):
     """What the lower part says of every picture, in several views; view 0 is the picture itself."""
 
     count: int  # pictures
+    lengths: np.ndarray | None  # of texts (count,), where it pays to pad no further than needed
 
     def batch(self, pictures: np.ndarray, step: int) -> tuple[torch.Tensor, ...]:
         """Tensors of the upper part for these pictures, each in the view that a step draws."""
@@ -91,7 +93,7 @@ def train(
     ranks.spread([parameter.data for parameter in learner.parameters()])
     state = State(
         learner,
-        torch.optim.AdamW(_groups(learner, recipe), betas=(0.9, 0.99)),
+        torch.optim.AdamW(_groups(learner, recipe), betas=(0.9, 0.99), fused=True),
         learner.weights(),
     )
     batches = _Batches(views, targets, lesson, recipe, seed, ranks)
@@ -244,10 +246,14 @@ class _Batches:
     def gradients(self, state: State, until: float) -> _Found:
         """Add up the gradients of the next step; whoever is short of memory says so to all."""
         pictures = _drawn(self.views.count, self.recipe.batch, state.step, self.seed)
+        parts, lengths = state.parts, self.views.lengths
+        if lengths is not None:
+            pictures = pictures[np.argsort(lengths[pictures], kind="stable")]
+            parts *= _BY_LENGTH
         state.optimizer.zero_grad(set_to_none=True)
         loss, short = 0.0, False
         try:
-            for portion in _portions(len(pictures), state.parts, self.ranks):
+            for portion in _portions(len(pictures), parts, self.ranks):
                 loss += self._portion(state, pictures[portion], len(portion) / len(pictures))
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -287,7 +293,7 @@ class _Batches:
 
 def _portions(count: int, parts: int, ranks: Ranks) -> list[np.ndarray]:
     """Places of a batch that this process takes, in ``parts``; no pair of neighbors is parted."""
-    pairs = np.array_split(np.arange(0, count, 2), ranks.world)[ranks.rank]
+    pairs = np.arange(0, count, 2)[ranks.rank :: ranks.world]
     portions = [np.stack([some, some + 1], 1).ravel() for some in np.array_split(pairs, parts)]
     return [portion[portion < count] for portion in portions if len(portion)]
 

@@ -8,7 +8,7 @@ the network. A part of the training examples judges each way against the fitted 
 weights between the two (WiSE-FT: Wortsman et al. 2022); where they are few several parts do, one
 after the other. Only what beats the head by more than a standard error of the difference is kept,
 and trained once more on all training examples; of texts, where training nearly always helps, the
-head stays only where it beats what was trained.
+head stays only where it beats what was trained, by two of them.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ _FEW = "there are too few classes of several examples for two to be held back to
 _BETWEEN = (1.0, 0.75, 0.5, 0.25)  # of the way from the fitted head to what was trained
 _SLOPE = 0.2  # of the fitted head, that training starts with
 _RECOVERS = 50  # steps that make up for the rest of it
+_DOUBT = 2.0  # standard errors by which a head of texts has to beat what was trained, to stay
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def tune(
     judges = [judge, *(Judge.of(task, held) for held in islice(split, rounds - 1))]
     course = _Course(task, traced, judges, original, named, seed, journal, progress, log)
     outcomes = list(_tried(course, boundaries, began + seconds))
-    return _decide(course, outcomes, began + 2 * seconds)
+    return _decide(course, outcomes, began + seconds)
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def _tried(course: _Course, boundaries: Sequence[str], until: float) -> Iterator
     task, best = course.task, math.inf
     for number, boundary in enumerate(boundaries):
         left = until - time.monotonic()
-        count, each = len(course.judges[0].learn), left / len(course.judges)
+        count = len(course.judges[0].learn)
+        each = left / (len(course.judges) + len(task.truth) / count)  # the last is of all examples
         planned = partial(plan_for, task, boundary, count, each, named=course.named)
         plan = course.journal.once(f"plan-{number}", Plan | None, planned)
         if plan is None and not task.attends:
@@ -268,10 +270,14 @@ class _Verdict(msgspec.Struct, frozen=True):
 def _judged(
     course: _Course, boundary: str, parts: Sequence[_Part], said: NDArray[np.float64]
 ) -> _Verdict:
-    """The most of the way that nothing less beats (ways between, judging, scores); and the head."""
+    """The most of the way that nothing less beats (ways between, judging, scores); and the head.
+
+    Of texts, where few judge and training nearly always helps, all of it.
+    """
     head, ways_between = course.rival, [course.judged(some) for some in said]
+    trusted = course.task.reads and not course.task.lesson.together
     least = min(ways_between, key=lambda one: one.loss)
-    best = next(n for n, one in enumerate(ways_between) if not least.beats(one))
+    best = 0 if trusted else next(n for n, w in enumerate(ways_between) if not least.beats(w))
     network = ways_between[best]
     gain, error = network.over(head)
     attempt = Attempt(
@@ -286,8 +292,7 @@ def _judged(
         seconds=round(sum(part.seconds for part in parts), 2),
         steps=min(part.steps for part in parts),
     )
-    trusted = course.task.reads and not course.task.lesson.together
-    pays = not head.beats(network) if trusted else network.beats(head)
+    pays = not head.beats(network, _DOUBT) if trusted else network.beats(head)
     return _Verdict(attempt, pays)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ class Photos:
     size: tuple[int, int]
     seed: int
     mirrored: bool = False
+    lengths: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.read)
@@ -132,7 +134,7 @@ class Kept:
         device: torch.device,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.count = len(examples)
+        self.count, self.lengths = len(examples), _lengths(examples, device)
         self._examples, self._seed, self._device = examples, seed, device
         lower.to(device).to(memory_format=torch.channels_last)
         own = ranks.own(self.count)
@@ -167,13 +169,18 @@ class Live:
     """The examples themselves; of photos a new piece of each in every step."""
 
     def __init__(self, examples: Examples, device: torch.device) -> None:
-        self.count = len(examples)
+        self.count, self.lengths = len(examples), _lengths(examples, device)
         self._examples, self._device = examples, device
 
     def batch(self, pictures: NDArray[np.int64], step: int) -> tuple[torch.Tensor, ...]:
         """See `Kept`."""
         given = self._examples.batch([int(n) for n in pictures], 0 if step < 0 else step + 1)
         return tuple(fast(tensor.to(self._device)) for tensor in given)
+
+
+def _lengths(examples: Examples, device: torch.device) -> NDArray[np.int64] | None:
+    """Of texts; a GPU is done sooner with all of a batch at once, padding or not."""
+    return examples.lengths if device.type == "cpu" else None
 
 
 def fast(maps: torch.Tensor) -> torch.Tensor:

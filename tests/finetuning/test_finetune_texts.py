@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from tiny_texts import network, record_of, save
 
@@ -13,9 +14,17 @@ from catalog.errors import UsageError
 from converters.convert import convert
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
+from finetuning import cut
+from finetuning.cut import Cut
 from finetuning.finetune import finetune
 from finetuning.objectives import lessons
 from finetuning.objectives.lesson import Judged
+from finetuning.stages import Stage
+from finetuning.tuning.learner import Head, Learner
+from finetuning.tuning.pooling import pool_of
+from finetuning.tuning.texts import Texts
+from finetuning.tuning.training import Recipe, train
+from finetuning.tuning.views import Live
 
 WORDS = {"weather": ["rain", "snow", "wind"], "food": ["soup", "restaurant", "cold soup"]}
 
@@ -111,13 +120,62 @@ def test_a_text_encoder_is_trained_through_and_says_what_it_was_measured_to(
     assert metrics["accuracy"] == np.mean(right)
 
 
+def test_batches_of_texts_are_padded_by_half_and_teach_the_same() -> None:
+    random = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([3, 17, 5, 16, 4, 15, 3, 18])
+    mask = (torch.arange(18) < lengths[:, None]).long()
+    texts = Texts((torch.randint(1, 50, (8, 18), generator=random) * mask, mask))
+    longest: list[int] = []
+
+    class Upper(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.words = torch.nn.Embedding(50, 6)
+
+        def forward(self, ids: torch.Tensor, _mask: torch.Tensor) -> tuple[torch.Tensor]:
+            longest.append(ids.shape[1])
+            return (self.words(ids),)
+
+    def learned(views: Live) -> dict[str, torch.Tensor]:
+        stage = Stage("words", "words", "words")
+        weight = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+        mean = torch.zeros(6)
+        head = Head(pool_of(stage), weight, torch.zeros(2), mean, torch.ones(6))
+        learner = Learner(Upper(), head)
+        targets = torch.tensor([0, 1] * 4)
+        train(learner, views, targets, Recipe(steps=6, batch=8, rate=1e-2), seed=1)
+        return learner.weights()
+
+    by_length = Live(texts, torch.device("cpu"))
+    halves = learned(by_length)
+    assert sorted(set(longest)) == [5, 18]
+    by_length.lengths = None
+    for name, whole in learned(by_length).items():
+        torch.testing.assert_close(halves[name], whole, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_text_encoder_is_trained_to_its_end_whatever_a_head_alone_is_best_on(
+    encoder: ModelFolder, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = lambda stages, *_, **__: Cut(stages[:1], 1.0, ())  # noqa: E731
+    monkeypatch.setattr(cut, "choose", first)
+    folder = finetune(
+        encoder, reviews, tmp_path / "run", cache=tmp_path / "cache", device="cpu",
+        unfreeze="all", seconds=10.0,
+    )  # fmt: skip
+    metrics = json.loads((folder.path / "metrics.json").read_text())
+    assert metrics["stages"] == ["embedding"]
+    assert metrics["share"] == 1
+
+
 def test_where_neither_beats_the_other_a_text_encoder_that_was_trained_is_kept(
     encoder: ModelFolder, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lessons, "FEWEST", 1)
 
     def run(name: str, *, beats: bool) -> tuple[bool, str]:
-        monkeypatch.setattr(Judged, "beats", lambda one, other: beats and one is not other)
+        monkeypatch.setattr(Judged, "beats", lambda one, other, _=1.0: beats and one is not other)
         folder = finetune(
             encoder, reviews, tmp_path / name, cache=tmp_path / "cache", device="cpu", seconds=60.0
         )

@@ -125,6 +125,9 @@ def test_a_network_beats_a_head_by_one_measure_and_is_no_worse_by_the_other() ->
     sure = random.normal(-0.2, 0.1, 40)
     assert Judged(scores, losses + sure, ones).beats(head), "as often right, with less loss"
     assert not Judged(scores, losses + luck, ones).beats(head)
+    barely = Judged(scores, losses + luck - 1.5 * luck.std() / np.sqrt(40), ones)
+    assert barely.beats(head)
+    assert not barely.beats(head, 2.0)
     assert Judged(np.maximum(scores, ones * (random.random(40) < 0.5)), losses, ones).beats(head)
     worse = scores.copy()
     worse[int(scores.argmax())] = 0

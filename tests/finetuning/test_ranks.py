@@ -134,7 +134,7 @@ from finetuning.tuning.learner import Head, Learner
 from finetuning.tuning.training import Recipe, train
 
 class Vectors:
-    count = 13
+    count, lengths = 13, None
     rows = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (13, 6))).float()
     def batch(self, places, step):
         return (self.rows[torch.from_numpy(places)],)
@@ -206,6 +206,19 @@ def test_a_batch_is_shared_without_parting_neighbors(count: int, parts: int) -> 
             assert all(abs(a - b) <= 1 for a, b in zip(portion, partners, strict=True))
             found += portion.tolist()
     assert sorted(found) == list(range(count))
+
+
+def test_summed_gradients_lie_in_memory_as_their_parameters_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Ranks, "sum_up", lambda _, tensor: tensor.mul_(2))
+    kernels = torch.randn(8, 5, 3, 3).contiguous(memory_format=torch.channels_last)
+    parameter = torch.nn.Parameter(kernels)
+    parameter.grad = torch.randn(8, 5, 3, 3)
+    twice = 2 * parameter.grad
+    Ranks(0, 2).sum_gradients([parameter])
+    assert parameter.grad.stride() == parameter.stride(), "fused AdamW would mix them up"
+    assert torch.equal(parameter.grad, twice)
 
 
 def test_alone_everything_is_as_it_is() -> None:

@@ -175,6 +175,7 @@ class Broken:
 
     def __init__(self, views: Kept, times: int) -> None:
         self.count, self._views, self.times = views.count, views, times
+        self.lengths = views.lengths
 
     def batch(self, pictures, step):
         (said,) = self._views.batch(pictures, step)
