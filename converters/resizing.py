@@ -31,8 +31,7 @@ def resized(backbone: Backbone, side: int) -> TorchBackbone:
             "that take photos of one size",
             hint="leave --input-size away",
         )
-    counts = {"gmacs": None, "gmacs_at": None}  # were of its own size
-    record = msgspec.structs.replace(record, input_size=(3, side, side), **counts)
+    record = msgspec.structs.replace(record, input_size=(3, side, side))
     change = getattr(backbone.module.model, "set_input_size", None)
     try:
         if change is not None:

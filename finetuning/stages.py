@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 import onnx
 
+from catalog.record import ModelRecord
 from converters.folder import Layer, ModelFolder
 from converters.interface import ATTENTION_MASK, EMBEDDING
 
@@ -51,7 +52,7 @@ def stages_of(base: ModelFolder, network: onnx.ModelProto) -> tuple[Stage, ...]:
     """The stages of a backbone from its input on; at least the embedding."""
     made = {name for node in network.graph.node for name in node.output}
     layers = [layer for layer in _named(base, network) if layer.name in made]
-    shares = shares_of(layers, base.manifest.record.gmacs or 0.0)
+    shares = shares_of(layers, base.manifest.record)
     is_text = any(item.name == ATTENTION_MASK for item in network.graph.input)
     found: list[Stage] = []
     for layer in _spread([layer for layer in layers if shares[layer.name] >= _LEAST_SHARE]):
@@ -72,8 +73,10 @@ def _named(base: ModelFolder, network: onnx.ModelProto) -> Sequence[Layer]:
         return []
 
 
-def shares_of(layers: Sequence[Layer], whole: float) -> dict[str, float]:
+def shares_of(layers: Sequence[Layer], record: ModelRecord) -> dict[str, float]:
     """The fraction of all products that is computed when a layer is, by its name."""
+    counted_here = record.gmacs_at == record.input_size  # not for pictures of another size
+    whole = (record.gmacs or 0.0) if counted_here else 0.0
     done = 0.0
     reached: dict[str, float] = {}
     for place, layer in enumerate(layers):

@@ -118,7 +118,7 @@ def ways(traced: Traced, task: Task, unfreeze: str) -> Iterator[str]:
 
 def _shares(task: Task) -> tuple[dict[str, float], float]:
     """The fraction of the network's products that is computed when a layer is; and the head."""
-    found = shares_of(task.backbone.layers(), task.backbone.record.gmacs or 0.0)
+    found = shares_of(task.backbone.layers(), task.backbone.record)
     return found, found.get(task.layers[-1]) or 1.0
 
 

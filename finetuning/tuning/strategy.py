@@ -43,7 +43,7 @@ _ATTENTION = {"Softmax", "Attention"}  # operators of ONNX
 
 # Of time, where no budget is given: in all, and an example. What is learned of few texts is worth
 # more, and takes the whole of a network.
-_UNASKED: dict[Modality, tuple[float, float]] = {"image": (30.0, 0.08), "text": (40.0, 0.4)}
+_UNASKED: dict[Modality, tuple[float, float]] = {"image": (30.0, 0.08), "text": (30.0, 0.3)}
 
 
 def improve(
@@ -78,7 +78,7 @@ def improve(
             return probe, untried(f"training through the network was not tried: {why}")
         least, each = _UNASKED[work.dataset.modality]
         seconds = least + each * len(work.train.examples)
-    work.engine.journal.begin(_key(work, probe, unfreeze, budget), work.engine.command)
+    work.engine.journal.begin(_key(work, probe, task, unfreeze, budget), work.engine.command)
     with logged(work.engine.tensorboard if work.engine.ranks.first else None) as log:
         tuned, evidence = tune(
             task,
@@ -144,7 +144,8 @@ def _task(work: Work, probe: Probe, rank: int) -> Task:
         return ((head.logits(rows[held]) * by + beside) - shifts) / factors
 
     cut = probe.cut.stages
-    if work.dataset.modality == "text" and objective.kind != "embedding":
+    is_text, projected = work.dataset.modality == "text", lineage.network_of(work.base).projected
+    if is_text and not projected and objective.kind != "embedding":
         cut = (LAST,)  # what a head finds in lower layers, training brings to the top and more
     spread, together = _parted(objective, train, truth)
     task = Task(
@@ -249,10 +250,10 @@ def _candidate(work: Work, probe: Probe, tuned: Tuned) -> Probe:
     )
 
 
-def _key(work: Work, probe: Probe, unfreeze: str, budget: str) -> str:
+def _key(work: Work, probe: Probe, task: Task, unfreeze: str, budget: str) -> str:
     """What the course of a training depends on."""
     examples = [f"{item.sha256} {item.target} {item.unit}" for item in work.train.examples]
     base = sorted(f"{name} {file.sha256}" for name, file in work.base.manifest.files.items())
     asked = [repr(work.objective), unfreeze, budget, str(work.seed), str(work.engine.ranks.world)]
-    stages = [stage.name for stage in probe.cut.stages]
+    stages = [stage.name for stage in task.stages]
     return key_of("training", *base, *examples, probe.framing.name, *stages, *asked)

@@ -29,10 +29,10 @@ class Texts:
         return len(self.tensors[0])
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Of each text, in tokens."""
-        found: NDArray[np.int64] = self.tensors[1].sum(1).numpy()
-        return found
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Of each text, in tokens; None where padding on the left stays."""
+        mask = self.tensors[1]
+        return mask.sum(1).numpy() if bool(mask[:, 0].all()) else None
 
     def part(self, numbers: Sequence[int]) -> Texts:
         """These of the texts."""

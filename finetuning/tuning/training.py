@@ -91,11 +91,10 @@ def train(
         StorageError: the checkpoint cannot be written.
     """
     ranks.spread([parameter.data for parameter in learner.parameters()])
-    state = State(
-        learner,
-        torch.optim.AdamW(_groups(learner, recipe), betas=(0.9, 0.99), fused=True),
-        learner.weights(),
-    )
+    # Of others the fused optimizer takes gradients to lie as they do not.
+    dense = map(torch.ops.aten.is_non_overlapping_and_dense, learner.learned().values())
+    optimizer = torch.optim.AdamW(_groups(learner, recipe), betas=(0.9, 0.99), fused=all(dense))
+    state = State(learner, optimizer, learner.weights())
     batches = _Batches(views, targets, lesson, recipe, seed, ranks)
     good, saved = resume(state, checkpoint, ranks), time.monotonic()
     per_epoch = max(1, math.ceil(views.count / recipe.batch))

@@ -21,6 +21,7 @@ from converters.convert import convert
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
 from finetuning import cut, heads, projections, retrieval
+from finetuning.cut import Cut
 from finetuning.data.options import Options
 from finetuning.data.reading import read
 from finetuning.data.splits import split
@@ -453,7 +454,9 @@ def test_by_the_commands(tlhub: Run, tiny: ModelFolder, striped: Path, tmp_path:
     assert "none of test/tiny's" in without.stderr
 
 
-def test_texts_are_embedded_too(tmp_path: Path):
+def test_texts_are_embedded_too_and_classes_learned_from_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     model = network("bert")
     encoder = convert(record_of(model), save(model, tmp_path / "source"), tmp_path / "model")
     words = ["rain", "soup", "snow", "restaurant", "wind", "cold"]
@@ -471,3 +474,16 @@ def test_texts_are_embedded_too(tmp_path: Path):
     assert metrics["new_classes"] == 2
     assert "words" in metrics["baselines"]
     assert run.manifest.record.task == "sentence-similarity"
+    # Its embedding is no point of its network: classes are learned from where their head is best.
+    monkeypatch.setattr(cut, "choose", lambda stages, *_, **__: Cut(stages[:1], 1.0, ()))
+    again = finetune(
+        run,
+        tmp_path / "texts.csv",
+        tmp_path / "again",
+        cache=tmp_path / "cache",
+        device="cpu",
+        unfreeze="all",
+        seconds=5.0,
+    )
+    assert metrics_of(again)["head"] == "trained with the network"
+    assert metrics_of(again)["stages"] != ["embedding"]

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from converters.folder import Layer, ModelFolder
 from finetuning.pools import with_stages
-from finetuning.stages import LAST, stages_of
+from finetuning.stages import LAST, shares_of, stages_of
 
 
 def layer(name: str, *shape: int, gmacs: float = 1.0) -> Layer:
@@ -59,6 +59,13 @@ def test_the_last_layer_of_each_shape_stands_for_it_and_the_first_edges_for_noth
         layer("c", 32, 4, 4),
     ]
     assert names(tiny, layers) == ["a", "b", "c"]
+
+
+def test_products_counted_at_another_size_are_not_those_of_the_network(tiny: ModelFolder) -> None:
+    layers, (_, *size) = [layer("a", 8, 8, 8), layer("b", 8, 4, 4)], tiny.manifest.record.input_size
+    for other, last in ((size, 0.2), ([2 * side for side in size], 1.0)):
+        record = msgspec.structs.replace(tiny.manifest.record, gmacs=10.0, gmacs_at=(3, *other))
+        assert shares_of(layers, record)["b"] == last
 
 
 def test_a_transformer_has_class_token_and_patches_at_even_distances(tiny: ModelFolder) -> None:
