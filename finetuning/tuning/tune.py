@@ -140,6 +140,16 @@ class _Course:
         return np.concatenate([judge.held for judge in self.judges])
 
     @property
+    def trusts(self) -> bool:
+        """Whether training is known to help: of texts, more surely than few examples can judge."""
+        return self.task.reads and not self.task.lesson.together
+
+    @property
+    def between(self) -> Sequence[float]:
+        """How far to go from the fitted head to what was trained, of which the judges choose."""
+        return _BETWEEN[:1] if self.trusts else _BETWEEN
+
+    @property
     def rival(self) -> Judged:
         """The head that was chosen, as all of them judge it."""
         return self.judged(np.concatenate([judge.rival for judge in self.judges]))
@@ -252,14 +262,16 @@ def _attempt(
         if part is None or (part.steps < steps / 2 and not course.named):
             return None  # it went astray, or has no time to become what it was planned to be
         found.append(part)
-    said = np.concatenate([p.scores(j) for p, j in zip(found, course.judges, strict=True)], 1)
+    ways_between = len(course.between)
+    each = zip(found, course.judges, strict=True)
+    said = np.concatenate([part.scores(judge, ways_between) for part, judge in each], 1)
     judged = partial(_judged, course, boundary, found, said)
     verdict = course.journal.once(f"way-{number}", _Verdict, judged)
     attempt = verdict.attempt
     name = _where(boundary)
     course.log(f"{name}/held-back loss", attempt.loss, attempt.steps)
     course.log(f"{name}/held-back {task.lesson.measure}", attempt.score, attempt.steps)
-    return _Outcome(attempt, said[_BETWEEN.index(attempt.between)], verdict.pays)
+    return _Outcome(attempt, said[course.between.index(attempt.between)], verdict.pays)
 
 
 class _Verdict(msgspec.Struct, frozen=True):
@@ -270,14 +282,10 @@ class _Verdict(msgspec.Struct, frozen=True):
 def _judged(
     course: _Course, boundary: str, parts: Sequence[_Part], said: NDArray[np.float64]
 ) -> _Verdict:
-    """The most of the way that nothing less beats (ways between, judging, scores); and the head.
-
-    Of texts, where few judge and training nearly always helps, all of it.
-    """
+    """The most of the way that nothing less beats (ways between, judging, scores); and the head."""
     head, ways_between = course.rival, [course.judged(some) for some in said]
-    trusted = course.task.reads and not course.task.lesson.together
     least = min(ways_between, key=lambda one: one.loss)
-    best = 0 if trusted else next(n for n, w in enumerate(ways_between) if not least.beats(w))
+    best = next(n for n, one in enumerate(ways_between) if not least.beats(one))
     network = ways_between[best]
     gain, error = network.over(head)
     attempt = Attempt(
@@ -288,11 +296,11 @@ def _judged(
         loss=network.loss,
         gain=gain,
         error=error,
-        between=_BETWEEN[best],
+        between=course.between[best],
         seconds=round(sum(part.seconds for part in parts), 2),
         steps=min(part.steps for part in parts),
     )
-    pays = not head.beats(network, _DOUBT) if trusted else network.beats(head)
+    pays = not head.beats(network, _DOUBT) if course.trusts else network.beats(head)
     return _Verdict(attempt, pays)
 
 
@@ -304,10 +312,10 @@ class _Part(msgspec.Struct, frozen=True):
     steps: int  # that there was time for
     seconds: float
 
-    def scores(self, judge: Judge) -> Floats:
+    def scores(self, judge: Judge, ways_between: int) -> Floats:
         """What was said (ways between, judging, scores)."""
         flat = np.frombuffer(self.said, np.float32).astype(np.float64)
-        return flat.reshape(len(_BETWEEN), len(judge.held), -1)
+        return flat.reshape(ways_between, len(judge.held), -1)
 
 
 def _trained(
@@ -338,7 +346,7 @@ def _trained(
         _log.warning("%s", error.message)
         return None
     after, said = learner.weights(), []
-    for between in _BETWEEN:
+    for between in course.between:
         _between(learner, before, after, between)
         said.append(scores(learner, held, np.arange(len(judge.held)), ranks=task.ranks))
     return _Part(
