@@ -279,10 +279,9 @@ def ridges(x: NDArray[np.floating], folds: Folds, objective: Objective) -> dict[
     for fitted, judged in folds:
         y, scale = folds.y[fitted], Scale.of(x[fitted])
         ridge = Ridge.of(scale(x[fitted]), objective.columns(y), objective.weights(y))
-        rows = scale(x[judged])
-        for strength in objective.strengths:
-            weight, bias = ridge.linear(strength)
-            found[strength][judged] = rows @ weight.T + bias
+        said = ridge.said(scale(x[judged]), objective.strengths)
+        for strength, scores in zip(objective.strengths, said, strict=True):
+            found[strength][judged] = scores
     return found
 
 

@@ -139,10 +139,11 @@ def fit(work: Work) -> Probe:
     if not work.cut:
         ways = tuple(way.ending_with((LAST,)) for way in ways)
     train = work.train
-    way, losses, found = _framed(work, ways)
-    found.add(work.features(train.examples, (way,)))
-    work.progress(f"choosing where to cut, on {len(train.examples)} {work.dataset.modality}s")
-    chosen = _cut(work, way, found, train)
+    way, losses, found, chosen = _framed(work, ways)
+    if chosen is None:
+        found.add(work.features(train.examples, (way,)))
+        work.progress(f"choosing where to cut, on {len(train.examples)} {work.dataset.modality}s")
+        chosen = _cut(work, way, found, train)
     x, y = _rows(found, way, chosen, train.examples), work.truth(train)
     work.progress(f"fitting heads on {x.shape[1]} features")
     objective = work.objective
@@ -156,18 +157,25 @@ def fit(work: Work) -> Probe:
     return Probe(way, losses, chosen, evidence, head.adjusted(factors, shifts), trust, found)
 
 
-def _framed(work: Work, ways: Sequence[Framing]) -> tuple[Framing, dict[str, float], Features]:
-    """The framing that does best on a part of the training examples, and their features."""
+def _framed(
+    work: Work, ways: Sequence[Framing]
+) -> tuple[Framing, dict[str, float], Features, Cut | None]:
+    """The framing that does best on a part of the training examples, and their features.
+
+    The cut as well, where that part is all of them.
+    """
     if len(ways) == 1:
-        return ways[0], {}, Features({})
+        return ways[0], {}, Features({}), None
     train = work.train
     places = drawn(work.objective, work.truth(train), _SAMPLE, seed=work.seed)
     sample = Part(tuple(train.examples[n] for n in places))
     work.progress(f"features of {len(sample.examples)} images, framed in {len(ways)} ways")
     found = work.features(sample.examples, ways)
-    losses = {way.name: _cut(work, way, found, sample).loss for way in ways}
+    cuts = {way.name: _cut(work, way, found, sample) for way in ways}
+    losses = {name: chosen.loss for name, chosen in cuts.items()}
     best = min(ways, key=lambda way: losses[way.name])
-    return best, losses, found
+    whole = len(sample.examples) == len(train.examples)
+    return best, losses, found, cuts[best.name] if whole else None
 
 
 def _cut(work: Work, way: Framing, found: Features, part: Part) -> Cut:

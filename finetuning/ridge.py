@@ -6,6 +6,7 @@ One eigendecomposition gives everything, of rows x rows where there are fewer ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -81,6 +82,15 @@ class Ridge:
         # By the singular value decomposition: rows.T @ vectors is right.T * sqrt(values).
         weight = (self.rows.T @ (self.vectors @ factors)).T
         return weight, self.offset - weight @ self.center
+
+    def said(self, rows: Floats, strengths: Sequence[float]) -> list[Floats]:
+        """What the fit of each strength says of further rows (M, D): (M, K) each."""
+        onto = np.linalg.multi_dot([rows - self.center, self.rows.T, self.vectors])
+        targets = self.vectors.T @ self.targets
+        return [
+            onto @ (targets / (self.values + strength)[:, None]) + self.offset
+            for strength in strengths
+        ]
 
 
 def unit(rows: NDArray[Real]) -> NDArray[Real]:
