@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,32 @@ def make_data(make_photos: Make, tmp_path: Path) -> Make:
 
     def make(classes: dict[str, int], root: Path = tmp_path / "data", seed: int = 0) -> Path:
         return make_photos(classes, root, seed)
+
+    return make
+
+
+Told = Callable[[str], tuple[Path, dict[str, Any]]]
+
+
+@pytest.fixture
+def told(make_data: Make) -> Told:
+    """The same photos as classes to come, with labels, or with numbers; and the `Options` of it."""
+
+    def make(what: str) -> tuple[Path, dict[str, Any]]:
+        root = make_data(
+            {f"{kind} {n}": 4 for n in range(3) for kind in ("across", "down", "disc")}
+        )
+        if what == "embedding":
+            return root, {"kind": "embedding"}
+        rows = ["file,wide,red,height"]
+        for path in sorted(root.rglob("*.png")):
+            image = Image.open(path)
+            bands = np.asarray(image, float).mean(axis=(0, 1))
+            said = (int(image.width > 80), int(bands[0] > bands[1:].max()), image.height)
+            rows.append(",".join(map(str, (path.relative_to(root), *said))))
+        table = root / "told.csv"
+        table.write_text("\n".join(rows))
+        return table, {"labels": ["wide", "red"] if what == "labels" else ["height"]}
 
     return make
 

@@ -21,15 +21,16 @@ from finetuning.tuning.training import _partners, _portions
 from terminal import TLHUB
 
 Make = Callable[..., Path]
+Told = Callable[[str], tuple[Path, dict[str, Any]]]
 CLASSES = {"across": 12, "down": 12, "disc": 12}
 
 
 @pytest.fixture
 def run(tiny: ModelFolder, make_data: Make, tmp_path: Path) -> Any:
     """The real command on the tiny network; each run has a cache of its own."""
-    data = make_data(CLASSES)
+    photos = make_data(CLASSES, tmp_path / "photos")
 
-    def call(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def call(name: str, *options: str, data: Path = photos) -> subprocess.CompletedProcess[str]:
         home = tmp_path / f"home-{name}"
         return subprocess.run(
             [TLHUB, "finetune", str(tiny.path), "--data", str(data), "--out",
@@ -69,6 +70,30 @@ def test_two_processes_give_the_weights_of_one(run: Any, tiny: ModelFolder, tmp_
         np.testing.assert_allclose(heads[0][name], heads[1][name], rtol=1e-3, atol=1e-3)
     losses = [one["tuning"]["losses"] for one in metrics]
     np.testing.assert_allclose(*losses, rtol=1e-2)
+
+
+@pytest.mark.parametrize("what", ["embedding", "labels", "numbers"])
+def test_two_processes_give_the_weights_of_one_whatever_is_learned(
+    what: str, run: Any, told: Told, tmp_path: Path
+) -> None:
+    data, given = told(what)
+    options = ["--unfreeze", "all", "--budget", "40s"]
+    options += ["--kind", given["kind"]] if "kind" in given else []
+    options += [word for name in given.get("labels", ()) for word in ("--label-column", name)]
+    for process in (
+        run("one", *options, data=data),
+        run("two", *options, "--devices", "2", data=data),
+    ):
+        assert process.returncode == 0, process.stderr
+    runs = [tmp_path / name for name in ("one", "two")]
+    one, two = (json.loads((path / "metrics.json").read_text())["tuning"] for path in runs)
+    assert one["attempts"][0]["steps"] == two["attempts"][0]["steps"] > 10
+    np.testing.assert_allclose(one["losses"], two["losses"], rtol=1e-3)
+    for file in ("model.safetensors", "head.safetensors"):
+        alone, together = (load_file(path / file) for path in runs)
+        for name, tensor in alone.items():
+            near = 1e-5 * max(1.0, float(np.abs(tensor).max()))
+            np.testing.assert_allclose(together[name], tensor, atol=near, err_msg=name)
 
 
 def test_an_error_of_all_processes_is_said_once_with_its_exit_code(run: Any) -> None:

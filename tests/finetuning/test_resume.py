@@ -20,13 +20,15 @@ from finetuning.finetune import finetune
 from finetuning.tuning import training
 
 Make = Callable[..., Path]
+Told = Callable[[str], tuple[Path, dict[str, Any]]]
 CLASSES = {"across": 14, "down": 14, "disc": 14}
 
 # A training whose length no clock decides; says when its state was written down.
 SCRIPT = """
-import sys
+import json, sys
 from pathlib import Path
 from converters.folder import ModelFolder
+from finetuning.data.options import Options
 from finetuning.finetune import finetune
 from finetuning.tuning import training
 
@@ -37,7 +39,8 @@ def said(state, good, file):
         print("saved", file.name, state.step, flush=True)
 training.save, training._CHECKPOINT_S = said, 0.0
 model, data, out, cache = map(Path, sys.argv[1:5])
-finetune(ModelFolder.open(model), data, out, cache=cache, device="cpu", unfreeze="all",
+finetune(ModelFolder.open(model), data, out, options=Options(**json.loads(sys.argv[6])),
+         cache=cache, device="cpu", unfreeze="all",
          seconds=5000.0, resume=sys.argv[5] == "resume", command=["tlhub", "finetune"],
          progress=lambda text: print(text, flush=True))
 """
@@ -46,12 +49,14 @@ finetune(ModelFolder.open(model), data, out, cache=cache, device="cpu", unfreeze
 class Runs:
     """The same training again and again, each in a process of its own."""
 
-    def __init__(self, model: Path, data: Path, folder: Path) -> None:
+    def __init__(self, model: Path, data: Path, folder: Path, **options: Any) -> None:
         self._model, self._data, self.folder = model, data, folder
+        self._options = json.dumps(options)
 
     def start(self, name: str, *, resume: bool) -> subprocess.Popen[str]:
         places = [self._model, self._data, self.folder / name, self.folder / f"cache-{name}"]
         arguments = [*map(str, places), "resume" if resume else "anew"]
+        arguments.append(self._options)
         return subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments],
             stdout=subprocess.PIPE,
@@ -124,6 +129,19 @@ def test_killed_at_every_stage_it_ends_bit_for_bit_where_the_undisturbed_run_doe
     ]
     same(runs)
     assert runs.whole("killed", resume=True)[-1].endswith("is finished already")
+
+
+@pytest.mark.parametrize("what", ["embedding", "labels", "numbers"])
+def test_killed_in_its_training_it_ends_the_same_whatever_is_learned(
+    what: str, tiny: ModelFolder, told: Told, tmp_path: Path
+) -> None:
+    data, options = told(what)
+    runs = Runs(tiny.path, data, tmp_path / "runs", **options)
+    runs.whole("whole", resume=False)
+    runs.until("killed", "saved way-0", resume=False)
+    runs.until("killed", "saved final.pt 5", resume=True)
+    runs.whole("killed", resume=True)
+    same(runs)
 
 
 @pytest.mark.slow
