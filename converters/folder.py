@@ -283,6 +283,7 @@ def sha256_of(file: Path) -> str:
 
 
 def _beside(path: Path, what: str) -> Path:
+    path = path.absolute()  # "." has no name
     return path.with_name(f".{path.name}.tlhub-{what}")
 
 

@@ -66,6 +66,7 @@ def glance(data: bytes, name: str) -> Glance:
     """
     with _decoding(name), Image.open(io.BytesIO(data), formats=FORMATS) as opened:
         width, height, mode, form = opened.width, opened.height, opened.mode, str(opened.format)
+        form = "JPEG" if form == "MPO" else form  # a JPEG with another behind it
         _check_size(width, height, name)
         transparent = opened.has_transparency_data
         rotated = opened.getexif().get(_ORIENTATION, 1) not in {0, 1}

@@ -15,8 +15,9 @@ from catalog.errors import ConversionError, TlhubError
 from catalog.record import ModelRecord, encode
 from converters.interface import EMBEDDING
 from finetuning import heads
+from finetuning.evaluation import Baseline
 from finetuning.features import Content, Extract, Extractor, Features, Rows, extract, key_of
-from finetuning.objectives.objective import Objective, Truth
+from finetuning.objectives.objective import Objective, Truth, drawn
 from finetuning.probe import Part, Probe, Work
 
 if TYPE_CHECKING:
@@ -30,25 +31,19 @@ _TEXTS = 32  # at once
 _WORD = r"(?u)\b\w+\b"  # of one letter too
 
 
-def beside(
-    work: Work, plain: Features, found: Probe
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def beside(work: Work, plain: Features, found: Probe) -> tuple[dict[str, Baseline], dict[str, str]]:
     """What each says of the held-out examples, and why one is absent."""
     train, test, objective = work.train, work.test, work.objective
     y = work.truth(train)
-    said = {objective.constant: objective.always(y, len(test.examples))}
+    said = {objective.constant: Baseline(objective.always(y, len(test.examples)))}
     if work.dataset.modality == "text":
         texts = [[item.text for item in part.examples] for part in (train, test)]
-        said["words"] = bag_of_words(texts[0], y, texts[1], objective, work.seed)
+        words = bag_of_words(texts[0], y, texts[1], objective, work.seed)
+        said["words"] = Baseline(words)
     else:
-        said["pixels"] = closed_form(
-            plain.of("pixels", PIXELS, train.examples),
-            y,
-            plain.of("pixels", PIXELS, test.examples),
-            train.groups,
-            objective,
-            work.seed,
-        )
+        own, asked = (plain.of("pixels", PIXELS, part.examples) for part in (train, test))
+        pixels = closed_form(own, y, asked, train.groups, objective, work.seed)
+        said["pixels"] = Baseline(pixels)
     name, absent = "random_weights", {}
     try:
         said[name] = _random_weights(work, found)
@@ -57,20 +52,23 @@ def beside(
     return said, absent
 
 
-def _random_weights(work: Work, found: Probe) -> NDArray[Any]:
+def _random_weights(work: Work, found: Probe) -> Baseline:
     """The same network with random weights, of as many examples as it takes to tell."""
     order = np.random.default_rng(work.seed).permutation(len(work.train.examples))
     train = Part(tuple(work.train.examples[n] for n in np.sort(order[:ENOUGH])))
-    test = work.test
-    if work.objective.kind != "embedding":
-        test = Part(test.examples[:ENOUGH])
-    elif len(test.examples) > _SEARCHED:  # of fewer the nearest would be too easily right
+    test, objective = work.test, work.objective
+    is_embedding = objective.kind == "embedding"
+    if is_embedding and len(test.examples) > _SEARCHED:
         raise ConversionError(f"there are over {_SEARCHED:,} held out")
+    # Of fewer the nearest would be too easily right.
+    count = len(test.examples) if is_embedding else ENOUGH
+    places = drawn(objective, work.truth(test), count, seed=work.seed)
+    test = Part(tuple(test.examples[n] for n in places))
     x, asked = _random_features(work, found, (train, test))
-    y, objective = work.truth(train), work.objective
+    y = work.truth(train)
     few = objective.renumbered(y)
     said = closed_form(x, few, asked, train.groups, objective, work.seed)
-    return objective.original(said, y)
+    return Baseline(objective.original(said, y), places)
 
 
 def _random_features(work: Work, found: Probe, parts: Sequence[Part]) -> list[Rows]:
@@ -94,14 +92,14 @@ def add_from_scratch(
     work: Work,
     found: Probe,
     seconds: float | None,
-    said: dict[str, NDArray[Any]],
+    said: dict[str, Baseline],
     absent: dict[str, str],
 ) -> None:
     """Add what the network says that was trained from nothing, or why there is none."""
     from finetuning.tuning import scratch
 
     try:
-        said["from_scratch"] = scratch.answers(work, found, seconds)
+        said["from_scratch"] = Baseline(scratch.answers(work, found, seconds))
     except TlhubError as error:  # a run is not lost for what stands beside it
         absent["from_scratch"] = error.message
 

@@ -21,7 +21,7 @@ from converters.interface import EMBEDDING, PREDICTIONS, PROBABILITIES, SIMILARI
 from converters.runtime import OnnxModel
 from converters.session import Device
 from finetuning import evaluation, scores
-from finetuning.data.dataset import Dataset, Example, Part, Skipped, some
+from finetuning.data.dataset import Dataset, Example, Kind, Part, Skipped, some
 from finetuning.data.findings import Finding
 from finetuning.data.options import Options
 from finetuning.data.preparing import prepare
@@ -81,13 +81,12 @@ def evaluate(
         options = replace(options, split=Path(split))
     progress(f"reading {data}")
     runner: OnnxModel[Any, Any] = OnnxModel.open(model.onnx, device=device)
-    if options.kind is None and SIMILARITIES in runner.outputs:
-        options = replace(options, kind="embedding")
+    options = replace(options, kind=options.kind or _kind(runner))
     size = model.manifest.record.input_size
     dataset, findings = prepare(
-        data, options, input_size=size[-1] if size else None, progress=progress
+        data, options, input_size=size[-1] if size else None, learns=False, progress=progress
     )
-    objective = objective_of(dataset)
+    objective = objective_of(dataset, learns=False)
     names = _names(model, runner, dataset)
     parts = _parts(model)
     examples, said = _chosen(dataset, parts, split)
@@ -136,6 +135,17 @@ def seed_of(model: ModelFolder) -> int:
     return seed if isinstance(seed, int) else 0
 
 
+def _kind(runner: OnnxModel[Any, Any]) -> Kind | None:
+    """What the data have to tell for what a model tells; None: it has no head."""
+    if SIMILARITIES in runner.outputs:
+        return "embedding"
+    if PREDICTIONS in runner.outputs:
+        return "regression"
+    if not runner.labels:
+        return None
+    return "multi-label" if runner.thresholds else "classification"
+
+
 def _names(model: ModelFolder, runner: OnnxModel[Any, Any], dataset: Dataset) -> tuple[str, ...]:
     """What each answer of the model is called, where the data have nothing else.
 
@@ -156,8 +166,7 @@ def _names(model: ModelFolder, runner: OnnxModel[Any, Any], dataset: Dataset) ->
         return dataset.classes
     if not runner.labels or not {PROBABILITIES, PREDICTIONS} & {*runner.outputs}:
         raise UsageError(f"{uid} has no classes to compare with the data's", hint=again)
-    kind = "multi-label" if runner.thresholds else "classification"
-    kind = "regression" if PREDICTIONS in runner.outputs else kind
+    kind = _kind(runner)
     if kind != dataset.kind:
         raise UsageError(
             f"{dataset.root} is data for {dataset.kind}, and {uid} is a model for {kind}",
@@ -207,6 +216,11 @@ def _chosen(
     if split == ALL:
         return everything, "all of the data"
     if split not in {AUTO, TEST}:
+        if not held:
+            raise DataError(
+                f"nothing of what {split} holds out is in {dataset.root}",
+                hint="are all files there? `tlhub data check` says what was left out",
+            )
         return held, f"what {split} holds out"
     if held:
         return held, "the test part of the data"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -205,27 +205,33 @@ def parity(
     )
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What something else says of held-out examples, and of which of them."""
+
+    said: NDArray[Any]
+    places: NDArray[np.int64] | slice = field(default_factory=lambda: slice(None))
+
+    def scorer(self, truth: Truth, objective: Objective) -> Scorer:
+        """Its score on these."""
+        return objective.scorer(self.said, truth[self.places])
+
+
 def gain(
     said: NDArray[Any],
-    baselines: Mapping[str, NDArray[Any]],
+    baselines: Mapping[str, Baseline],
     truth: Truth,
     objective: Objective,
     *,
     seed: int,
 ) -> Gain:
-    """How much better ``said`` is than what the best baseline says.
-
-    A baseline may be of fewer examples, which are then the first.
-    """
-    scorers = {
-        name: objective.scorer(other, truth[: len(other)]) for name, other in baselines.items()
-    }
+    """How much better ``said`` is than what the best baseline says, where that says something."""
+    scorers = {name: other.scorer(truth, objective) for name, other in baselines.items()}
     over = max(scorers, key=lambda name: scorers[name](None))
-    count = len(baselines[over])
-    own, other = objective.scorer(said[:count], truth[:count]), scorers[over]
+    places, other = baselines[over].places, scorers[over]
+    truth, own = truth[places], objective.scorer(said[places], truth[places])
     value = own(None) - other(None)
-    clusters = objective.clusters(truth[:count])
-    within = interval((own, other), count, seed=seed, clusters=clusters)
+    within = interval((own, other), len(truth), seed=seed, clusters=objective.clusters(truth))
     return Gain(over=over, value=value, interval=within)
 
 

@@ -114,6 +114,8 @@ def finetune(
         return ModelFolder.open(out)
 
     def fill(folder: Path) -> Manifest:
+        if not resume:
+            engine.journal.forget()  # no sooner: another process may have been making this run
         clock = _Clock(progress)
         uid = printable(f"run/{out.resolve().name}")
 
@@ -184,8 +186,7 @@ def finetune(
             "n_train": len(train.examples),
             "n_test": len(test.examples),
             "baselines": {
-                name: objective.scorer(other, truth[: len(other)])(None)
-                for name, other in beside.items()
+                name: other.scorer(truth, objective)(None) for name, other in beside.items()
             }
             | dict.fromkeys(absent),
             "baselines_absent": absent,

@@ -51,6 +51,7 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 _DEFAULT = 10.0  # where there are too few examples to choose by
 _TOLERANCE, _ROUGH = 1e-6, 1e-4  # of a head that is kept, and of one that is judged
 _COUNTS = (1, 5)  # of neighbors
+_AT_ONCE = 512  # whose neighbors are looked for
 _TIED, _ROUNDING = 0.01, 1e-6  # losses no more apart: the most is drawn towards the identity
 # The cut was chosen by ridge regression on the same examples, which flatters what is linear: of so
 # many examples of classes a loss so much greater than the least is none.
@@ -318,8 +319,12 @@ def _regressions(x: Rows, folds: Folds, objective: Objective) -> list[tuple[floa
 
 def neighbors(x: Rows, columns: Floats, asked: Rows, count: int) -> Floats:
     """The mean of the ``columns`` (N, K) of the ``count`` rows that are nearest by cosine."""
-    near = np.argsort(-(unit(asked) @ unit(x).T), axis=1, kind="stable")[:, :count]
-    found: Floats = columns[near].mean(axis=1)
+    known, count = unit(x).T, min(count, len(x))
+    found = np.zeros((len(asked), columns.shape[1]))
+    for start in range(0, len(asked), _AT_ONCE):
+        apart = -(unit(asked[start : start + _AT_ONCE]) @ known)
+        near = np.argpartition(apart, count - 1, axis=1)[:, :count]
+        found[start : start + _AT_ONCE] = columns[np.sort(near, axis=1)].mean(axis=1)
     return found
 
 

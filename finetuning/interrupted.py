@@ -29,7 +29,6 @@ def _is_finished(out: Path, request: str, journal: Journal, *, resume: bool, rep
                 f"a run at {out} was interrupted: {began}",
                 hint="the same command with --resume goes on from there, with --force starts anew",
             )
-        journal.forget()
         return False
     if began is not None or not (out / MANIFEST).is_file():
         return False

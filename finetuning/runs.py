@@ -202,6 +202,8 @@ def listed(folder: Path) -> tuple[list[Run], list[Broken]]:
                 broken.append(Broken(place, error.message))
         except TlhubError as error:
             broken.append(Broken(place, error.message))
+        except OSError as error:
+            broken.append(Broken(place, f"cannot be read: {error.strerror}"))
     return sorted(runs, key=lambda run: run.created, reverse=True), broken
 
 
@@ -223,8 +225,10 @@ def previous(
 
     ``places`` has the part and the digest of each of its examples by name.
     """
-    folder = out.resolve().parent
-    found, _ = listed(folder) if folder.is_dir() else ([], [])
+    try:
+        found, _ = listed(out.resolve().parent)
+    except (NotFoundError, OSError):  # no run is lost for what stands beside it
+        found = []
     own = {sha for _, sha in places.values()}
     held = {name: sha for name, (part, sha) in places.items() if part == "test"}
     for run in found[:_LOOKED_AT]:
@@ -267,8 +271,9 @@ def _difference(
         return Difference(value=value, interval=None, examples=len(shared), same=same)
     own, theirs = wrong or frozenset(), other.wrong or frozenset()
     gains = np.array([(name in theirs) - (name in own) for name in shared], float)
-    draws = np.random.default_rng(seed).integers(0, len(gains), (_DRAWS, len(gains)))
-    low, high = np.quantile(gains[draws].mean(axis=1), [0.025, 0.975])
+    shares = [(gains == gain).mean() for gain in (-1, 0, 1)]
+    lost, _, won = np.random.default_rng(seed).multinomial(len(gains), shares, _DRAWS).T
+    low, high = np.quantile((won - lost) / len(gains), [0.025, 0.975])
     return Difference(
         value=float(gains.mean()),
         interval=(float(low), float(high)),

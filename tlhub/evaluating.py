@@ -38,7 +38,7 @@ def evaluate(
     from tlhub.api import converted
 
     settings = settings or Settings.load()
-    check_place(Path(data), options)
+    check_place(Path(data), options, learns=False)
     return measure(
         converted(str(model), settings, progress),
         Path(data),

@@ -52,15 +52,15 @@ class Found:
     column: str = labels.NUMBER  # the name of the one column of labels
 
 
-def assemble(found: Found, kind: Kind | None) -> Dataset:
+def assemble(found: Found, kind: Kind | None, *, learns: bool = True) -> Dataset:
     """The data set, every example hashed.
 
     An example that lies byte for byte in two classes is left out, for nobody can say which is
     right; one that is learned from and held out is left out of training.
 
     Raises:
-        DataError: fewer than two classes are left, one of them has no example to learn from, or
-            most contents cannot be read.
+        DataError: most contents cannot be read; or, where something ``learns`` from them, fewer
+            than two classes are left, or one of them has no example to learn from.
     """
     classes_to_come = kind == "embedding"
     told = [raw.label for raw in found.raws]
@@ -80,9 +80,8 @@ def assemble(found: Found, kind: Kind | None) -> Dataset:
         notes,
         understood.numbers,
     )
-    return _checked(
-        data, {e.target for e in hashed} if understood.kind == "classification" else set()
-    )
+    is_one = understood.kind == "classification"
+    return _checked(data, {e.target for e in hashed} if is_one else set(), learns=learns)
 
 
 def _hashed(found: Found, understood: labels.Labels, skipped: list[Skipped]) -> list[Example]:
@@ -96,6 +95,8 @@ def _hashed(found: Found, understood: labels.Labels, skipped: list[Skipped]) -> 
         else:
             try:
                 digest = _digest(raw.content)
+            except UnicodeEncodeError:
+                skipped.append(Skipped(raw.name, "is no Unicode: it has half a surrogate pair"))
             except OSError as error:
                 unreadable.append(Skipped(raw.name, f"cannot be read: {error.strerror}"))
             except TlhubError as error:
@@ -116,7 +117,7 @@ def _hashed(found: Found, understood: labels.Labels, skipped: list[Skipped]) -> 
 def _digest(content: Path | Stored | str) -> str:
     if isinstance(content, Path):
         return sha256_of(content)
-    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content.read()
+    data = content.encode() if isinstance(content, str) else content.read()
     return hashlib.sha256(data).hexdigest()
 
 
@@ -144,7 +145,7 @@ def _without_conflicts(
     return usable
 
 
-def _checked(data: Dataset, before: set[object]) -> Dataset:
+def _checked(data: Dataset, before: set[object], *, learns: bool) -> Dataset:
     """The data set where it can be learned from, classes that are held out alone refused."""
     if not data.examples:
         reasons = Counter(item.reason.split(":")[0] for item in data.skipped)
@@ -153,7 +154,7 @@ def _checked(data: Dataset, before: set[object]) -> Dataset:
             + some([f"{reason} ({count:,})" for reason, count in reasons.most_common()]),
             hint="is it the right folder, and are these the right columns?",
         )
-    if data.kind == "regression":
+    if data.kind == "regression" or not learns:
         return data
     if len(data.classes) < 2:
         raise DataError(

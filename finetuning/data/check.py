@@ -21,6 +21,9 @@ _LEFT_OUT = {
     "same bytes with other labels": ("two labels", "left out of both", True),
     "has no label": ("no label", "left out", True),
     "is an empty text": ("empty", "left out", True),
+    "is no Unicode": ("no Unicode", "left out", True),
+    "no file": ("missing", "left out", True),
+    "is in no part": ("in no part", "left out: neither to learn from nor held out", True),
     "hidden": ("hidden", "left out", False),
     "beside": ("beside", "left out", False),
 }
@@ -43,6 +46,9 @@ _SAID = {
     "two labels": "the same content under two labels",
     "no label": "no label",
     "empty": "empty texts",
+    "no Unicode": "texts with half a surrogate pair",
+    "missing": "missing files",
+    "in no part": "in a part of the data that is not known",
     "hidden": "hidden files and folders",
 }
 

@@ -10,7 +10,15 @@ from pathlib import Path
 from catalog.errors import DataError, UsageError
 from converters.images import SUFFIXES
 from finetuning.data.assemble import Found, Raw
-from finetuning.data.dataset import Modality, Part, Skipped, Stored, printable
+from finetuning.data.dataset import (
+    MAX_UNREADABLE,
+    Modality,
+    Part,
+    Skipped,
+    Stored,
+    printable,
+    some,
+)
 from finetuning.data.files import Content, suffix
 from finetuning.data.folders import parts_of
 from finetuning.data.labels import Label
@@ -37,6 +45,7 @@ _GROUPS = (
 )
 _IDENTITY = ("id", "index", "idx", "uid", "uuid", "")
 _LOOKED_AT = 200  # rows
+_NO_FILE, _NO_PART = "no file", "is in no part"  # how reasons begin
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,10 @@ def read(
         content = _content(table, chosen, n, finder)
         if content is None:
             value = table.columns.get(chosen.content, [None] * (n + 1))[n]
-            skipped.append(Skipped(row, f"no file {value}" if value else "is empty"))
+            skipped.append(Skipped(row, f"{_NO_FILE}: {value}" if value else "is empty"))
+            continue
+        if chosen.part is not None and parts is None and given[n] is None:
+            skipped.append(Skipped(row, f"{_NO_PART}: {table.columns[chosen.part][n]}"))
             continue
         group = None if chosen.group is None else _text(table.columns[chosen.group][n])
         name = _name(table, chosen, n)
@@ -93,6 +105,13 @@ def read(
             if skipped
             else f"{table.label} has no rows",
             hint="paths are taken from the folder of the table on",
+        )
+    gone = [item for item in skipped if item.reason.startswith(_NO_FILE)]
+    if len(gone) > MAX_UNREADABLE * len(table.rows):
+        raise DataError(
+            f"{len(gone)} of the {len(table.rows)} files that {table.label} names are not there: "
+            f"{some([item.reason.removeprefix(f'{_NO_FILE}: ') for item in gone])}",
+            hint="are they all here? Else take their rows out of the table",
         )
     classes = table.classes.get(chosen.labels[0], ()) if len(chosen.labels) == 1 else ()
     notes = (*table.notes, *chosen.notes, *finder.notes)

@@ -46,7 +46,7 @@ class Findings:
         """The data that can be learned from.
 
         Raises:
-            DataError: so many cannot be read that it is no accident, or a class has nothing left.
+            DataError: so many cannot be read that it is no accident, or all of a class.
         """
         data = self.data.without(self.unreadable)
         gone = {item.name for item in self.leaked}

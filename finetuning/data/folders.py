@@ -20,6 +20,8 @@ from finetuning.data.labels import check_name
 
 _TRAIN, _VALIDATION = {"train", "training"}, {"val", "valid", "validation", "dev"}
 
+_HINT = "make one folder for each class, with its images or texts inside"
+
 _Classes = dict[tuple[Part | None, str], dict[str, Content]]
 
 
@@ -30,18 +32,29 @@ def check(files: Files, kind: Kind | None = None) -> None:
         DataError: there are fewer than two classes, a class is empty or its name cannot be a
             label, or `test/` has others than `train/`, which of an embedding it may.
     """
-    _classes(files, _modality(files), [], kind)
+    found = _classes(files, _modality(files), [])
+    learned = {name for part, name in found if part != "test"}
+    held = {name for part, name in found if part == "test"}
+    if (unknown := held - learned) and kind != "embedding":
+        raise DataError(
+            f"{files.root} has classes to test that nothing can be learned of: "
+            f"{some(sorted(unknown))}",
+            hint="add them to train/, or delete them from the test part",
+        )
+    if len(learned) < 2:
+        seen = f"only one class, {learned.pop()}" if learned else "no class to learn from"
+        raise DataError(f"{files.root} has {seen}; at least two are needed", hint=_HINT)
 
 
-def read(files: Files, kind: Kind | None = None) -> Found:
+def read(files: Files) -> Found:
     """The images or texts of the class folders.
 
     Raises:
-        DataError: as `check`.
+        DataError: there are none, a class is empty, or its name cannot be a label.
     """
     skipped = list(files.skipped)
     modality = _modality(files)
-    classes = _classes(files, modality, skipped, kind)
+    classes = _classes(files, modality, skipped)
     raws, notes = [], []
     for (part, label), members in classes.items():
         for name, content in members.items():
@@ -83,9 +96,7 @@ def _modality(files: Files) -> Modality:
     return "text" if endings & texts.SUFFIXES and not endings & SUFFIXES else "image"
 
 
-def _classes(
-    files: Files, modality: Modality, skipped: list[Skipped], kind: Kind | None
-) -> _Classes:
+def _classes(files: Files, modality: Modality, skipped: list[Skipped]) -> _Classes:
     """The files of each part and class."""
     parts = parts_of(files.top()[0])
     endings = SUFFIXES if modality == "image" else texts.SUFFIXES
@@ -108,7 +119,7 @@ def _classes(
         else:
             found[place][name] = content
     skipped += [Skipped(printable(name), reason) for name, reason in left_out.items()]
-    _refuse(files, found, modality, kind)
+    _refuse(files, found, modality)
     return dict(sorted(found.items(), key=lambda item: (item[0][0] or "", item[0][1])))
 
 
@@ -123,7 +134,11 @@ def _place(name: str, parts: dict[str, Part]) -> tuple[Part | None, str] | None:
     return part, pieces[0] if len(pieces) > 1 else ""
 
 
-def _refuse(files: Files, found: _Classes, modality: Modality, kind: Kind | None) -> None:
+def _refuse(files: Files, found: _Classes, modality: Modality) -> None:
+    if not found:
+        raise DataError(
+            f"{files.root} has no class folders; at least two classes are needed", hint=_HINT
+        )
     for (_, name), members in found.items():
         check_name(name)
         if not members:
@@ -132,17 +147,3 @@ def _refuse(files: Files, found: _Classes, modality: Modality, kind: Kind | None
                 f"the class folder {name!r} in {files.root} holds no {modality}s",
                 hint=f"add some ({endings}) or delete the folder",
             )
-    learned = {name for part, name in found if part != "test"}
-    held = {name for part, name in found if part == "test"}
-    if (unknown := held - learned) and kind != "embedding":
-        raise DataError(
-            f"{files.root} has classes to test that nothing can be learned of: "
-            f"{some(sorted(unknown))}",
-            hint="add them to train/, or delete them from the test part",
-        )
-    if len(learned) < 2:
-        seen = f"only one class folder, {learned.pop()!r}" if learned else "no class folders"
-        raise DataError(
-            f"{files.root} has {seen}; at least two classes are needed",
-            hint="make one folder for each class, with its images or texts inside",
-        )

@@ -20,17 +20,19 @@ def prepare(
     options: Options | None = None,
     *,
     input_size: int | None = None,
+    learns: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Dataset, Findings]:
     """The data that can be learned from, and all that was found odd about them.
 
-    What needs a look is logged as a warning.
+    Where nothing ``learns``, a model is to be measured on them: one class will do. What needs a
+    look is logged as a warning.
 
     Raises:
         DataError: they cannot be read, or too many of the examples cannot.
         UsageError: ``options`` name a column that is not there, or a package is missing.
     """
-    findings = check(read(data, options), input_size=input_size, progress=progress)
+    findings = check(read(data, options, learns=learns), input_size=input_size, progress=progress)
     cleaned = findings.cleaned()
     for item in findings.items:
         if item.serious:

@@ -17,8 +17,10 @@ from finetuning.data.splits import parts_in
 _FORMS = "a folder of class folders, a table, an archive, WebDataset shards, or a saved data set"
 
 
-def read(data: Path, options: Options | None = None) -> Dataset:
+def read(data: Path, options: Options | None = None, *, learns: bool = True) -> Dataset:
     """The labelled examples at ``data``, every one hashed, no image decoded yet.
+
+    Where nothing ``learns`` from them, one class will do.
 
     Raises:
         DataError: there are none in a form that is known, or they cannot be used.
@@ -30,7 +32,7 @@ def read(data: Path, options: Options | None = None) -> Dataset:
         found, kind = _found(data, options)
     if options.split is not None:
         found = _parted(found, options.split)
-    return assemble(found, options.kind or kind)
+    return assemble(found, options.kind or kind, learns=learns)
 
 
 def _parted(found: Found, file: Path) -> Found:
@@ -57,7 +59,7 @@ def _parted(found: Found, file: Path) -> Found:
     return replace(found, raws=raws, notes=notes)
 
 
-def check_place(data: Path, options: Options | None = None) -> None:
+def check_place(data: Path, options: Options | None = None, *, learns: bool = True) -> None:
     """Raise early what `read` would raise of a folder or a name: nothing is opened.
 
     Raises:
@@ -71,7 +73,7 @@ def check_place(data: Path, options: Options | None = None) -> None:
                 _known(data)
         elif not data.is_dir() or not (saved.is_saved(data) or shards.expand(data)):
             files = of_folder(data)
-            if not _tables(files):
+            if learns and not _tables(files):
                 folders.check(files, (options or Options()).kind)
 
 
@@ -99,7 +101,7 @@ def _in_files(files: Files, options: Options) -> tuple[Found, Kind | None]:
     """What a folder or an archive holds: tables that say what is what, or class folders."""
     named = _tables(files)
     if not named:
-        return folders.read(files, options.kind), "classification"
+        return folders.read(files), "classification"
     read_ones = [(tables.read(files.found[name], name), part) for name, part in named.items()]
     table = tables.joined([one for one, _ in read_ones])
     parts = [part for one, part in read_ones for _ in one.rows]

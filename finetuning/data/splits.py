@@ -54,7 +54,7 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
 
     Raises:
         UsageError: ``test_fraction`` is not between 0 and 1.
-        DataError: nothing can be held out.
+        DataError: nothing can be held out, or the data's own parts leave nothing to learn from.
     """
     if not 0 < test_fraction < 1:
         raise UsageError(
@@ -63,8 +63,7 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
     if any(example.part for example in data.examples):
         train = tuple(i for i, example in enumerate(data.examples) if example.part == "train")
         test = tuple(i for i, example in enumerate(data.examples) if example.part == "test")
-        if data.kind == "embedding":
-            check_search([data.examples[n] for n in test], data)
+        _check_given(data, train, test)
         return Split(train, test, given=True)
     if data.kind == "embedding":
         return _by_class(data, seed, test_fraction)
@@ -89,6 +88,27 @@ def split(data: Dataset, *, seed: int, test_fraction: float) -> Split:
         _log.warning("nothing is held out of these classes: %s", some(names))
     train = tuple(i for i in range(len(data.examples)) if i not in held)
     return Split(train, tuple(sorted(held)), given=False)
+
+
+def _check_given(data: Dataset, train: Sequence[int], test: Sequence[int]) -> None:
+    """See that the parts the data came in still hold something when odd examples are out."""
+    for part, what in ((train, "to learn from"), (test, "held out")):
+        if not part:
+            raise DataError(
+                f"nothing is {what} in {data.root}, as its own parts have it",
+                hint="are all files of the split there? `tlhub data check` says what was left out",
+            )
+    if data.kind == "embedding":
+        return check_search([data.examples[n] for n in test], data)
+    learned = {label for n in train for label in classes_of(data.examples[n].target)}
+    gone = [name for label, name in enumerate(data.classes) if label not in learned]
+    if gone:
+        raise DataError(
+            f"{data.root} has classes of which all there is to learn from was left out: "
+            f"{some(gone)}",
+            hint="`tlhub data check` says why: examples that are held out too, for instance",
+        )
+    return None
 
 
 def _by_class(data: Dataset, seed: int, test_fraction: float) -> Split:

@@ -19,8 +19,10 @@ from finetuning.results import classes, embedding, labels, numbers
 AnyObjective = OneClass | SeveralLabels | Numbers | Embedding
 
 
-def objective_of(dataset: Dataset, *, balanced: bool = False) -> AnyObjective:
+def objective_of(dataset: Dataset, *, balanced: bool = False, learns: bool = True) -> AnyObjective:
     """What is to be learned of these data; ``balanced``: rare classes count as much as others.
+
+    Where nothing ``learns``, a model is only measured on them.
 
     Raises:
         UsageError: there are no classes to balance.
@@ -39,7 +41,7 @@ def objective_of(dataset: Dataset, *, balanced: bool = False) -> AnyObjective:
         return SeveralLabels(dataset.classes)
     objective = Numbers(dataset.numbers)
     for name, values in zip(objective.names, objective.truth(dataset.examples).T, strict=True):
-        if (values == values[0]).all():
+        if learns and (values == values[0]).all():
             raise DataError(
                 f"{name!r} is {values[0]:g} everywhere in {dataset.root}: nothing can be learned",
                 hint="name another column with --label-column",

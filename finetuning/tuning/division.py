@@ -125,6 +125,7 @@ class Traced:
         Raises:
             ConversionError: the parts together do not compute what the network does.
         """
+        self._network.cpu()  # where a part was on a GPU, and shares parameters with all others
         start = self._ends[boundary] if boundary else self._inputs[0]
         goals = [self._tensor_of(name) for name in layers]
         lower = self._between(self._inputs, [start])

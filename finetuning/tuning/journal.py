@@ -6,9 +6,10 @@ when it is known, and the state of the way that is under way every few seconds.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from catalog.disk import replacing, writing
-from catalog.errors import UsageError
+from catalog.errors import TlhubError, UsageError
 from finetuning.ranks import ALONE, Ranks
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Journal:
     @classmethod
     def beside(cls, run: Path, ranks: Ranks = ALONE) -> Journal:
         """That of the run folder to be made at ``run``."""
+        run = run.absolute()
         return cls(run.with_name(f".{run.name}.tlhub-unfinished"), ranks)
 
     @property
@@ -51,13 +53,25 @@ class Journal:
         request = self._request()
         return None if request is None else request.command
 
-    def begin(self, key: str, command: str) -> None:
+    @contextlib.contextmanager
+    def begun(self, key: str, command: str) -> Iterator[None]:
         """Start, or go on where ``key`` is that of the interrupted run.
+
+        What is refused before anything is known of it leaves nothing behind.
 
         Raises:
             UsageError: it is not.
             StorageError: nothing can be written.
         """
+        self._begin(key, command)
+        try:
+            yield
+        except TlhubError:
+            if self.folder and {file.name for file in self.folder.glob("*")} == {_REQUEST}:
+                self.forget()
+            raise
+
+    def _begin(self, key: str, command: str) -> None:
         if self.folder is None or not self.ranks.first:
             return
         known = self._request()

@@ -127,7 +127,7 @@ class Plan:
     """How to train one way, and on how many views of each picture."""
 
     recipe: Recipe
-    views: int  # 0: pieces are cut anew in every step
+    views: int  # kept of what the lower part says; 0: all goes through all of it in every step
     seconds: float  # that it takes, as far as one pass through the network tells
 
 
@@ -142,12 +142,12 @@ def plan_for(
     forward_s = _forward_seconds(task.backbone.module, task.examples, task.device) * whole
     share = 1 - shares[boundary] / whole if boundary else 1.0
     views = min(1 if task.reads else _VIEWS, epochs) if boundary else 0
-    while views > 1 and _bytes(task, boundary) * views * len(task.examples) > _MOST_BYTES:
+    while views and _bytes(task, boundary) * views * len(task.examples) > _MOST_BYTES:
         views -= 1
+    through_lower = len(task.examples) * views or steps * batch
     taken_s = (
-        len(task.examples) * views * forward_s * (1 - share)
-        + steps * batch * _STEP * share * forward_s
-    ) / task.ranks.world
+        forward_s * (through_lower * (1 - share) + steps * batch * _STEP * share) / task.ranks.world
+    )
     if taken_s > seconds:
         fitting = int(steps * max(0.0, seconds) / taken_s)
         if fitting * batch < 2 * pictures and not named:
@@ -188,13 +188,14 @@ def _forward_seconds(network: Network, examples: Examples, device: torch.device)
     batch = [fast(tensor.to(device)) for tensor in examples.batch(some, 0)]
     network = network.to(device)
     with torch.inference_mode():
-        network(*batch)
-        began = time.perf_counter()
-        network(*batch)
+        for _ in range(2):
+            began = time.perf_counter()
+            network(*batch)[0].cpu()  # which waits for a GPU
     return (time.perf_counter() - began) / len(some)
 
 
 def _bytes(task: Task, boundary: str) -> int:
-    """Of what the lower part says of one view of one picture."""
-    layers = {layer.name: layer for layer in task.backbone.layers()}
-    return 2 * math.prod(layers[boundary].shape)
+    """Of what the lower part says of one view of one picture, or of a text as long as any."""
+    shape = next(layer.shape for layer in task.backbone.layers() if layer.name == boundary)
+    longest = task.examples.tensors[0].shape[1:] if isinstance(task.examples, Texts) else shape[:1]
+    return 2 * math.prod((*longest, *shape[1:]))

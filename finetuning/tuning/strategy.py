@@ -35,10 +35,12 @@ from finetuning.tuning.evidence import Evidence, untried
 from finetuning.tuning.logs import logged
 from finetuning.tuning.planning import Task
 from finetuning.tuning.texts import Texts
+from finetuning.tuning.training import TrainingError
 from finetuning.tuning.tune import Tuned, tune
 from finetuning.tuning.views import Examples, Photos
 
 METHOD = "trained with the network"
+_NOTHING = {"none", "0"}  # of the network is to learn
 _ATTENTION = {"Softmax", "Attention"}  # operators of ONNX
 
 # Of time, where no budget is given: in all, and an example. What is learned of few texts is worth
@@ -51,41 +53,48 @@ def improve(
 ) -> tuple[Probe, Evidence]:
     """The probe, or a candidate in its place whose network was trained; and what was tried.
 
-    ``unfreeze`` is ``none``, or as `finetuning.tuning.tune.tune` takes it. Without
+    ``unfreeze`` is ``none`` (or 0), or as `finetuning.tuning.tune.tune` takes it. Without
     ``seconds`` it takes as long as the number of examples is worth.
 
     Raises:
         UsageError: there is no such layer to train from.
-        ConversionError: the trained network cannot be exported as what it is; or ``unfreeze``
-            asks for what cannot be trained.
+        ConversionError, TrainingError: the network cannot be trained, or the trained one not be
+            exported as what it is; unasked the head stays then.
         StorageError: nothing can be written.
 
     Where several processes work, only the first has a trained candidate.
     """
-    budget = "auto" if seconds is None else str(seconds)
+    if unfreeze in _NOTHING:
+        return probe, untried("the head alone was asked for")
     try:
-        task = _task(work, probe, rank_of(unfreeze)) if unfreeze != "none" else None
-    except ConversionError as error:
+        return _improved(work, probe, unfreeze, seconds)
+    except (ConversionError, TrainingError) as error:
         if unfreeze != "auto":
             raise
         return probe, untried(f"the network cannot be trained: {error.message}")
-    if task is None:
-        return probe, untried("the head alone was asked for")
+
+
+def _improved(
+    work: Work, probe: Probe, unfreeze: str, seconds: float | None
+) -> tuple[Probe, Evidence]:
+    budget = "auto" if seconds is None else str(seconds)
     if seconds is None:
-        lacking = task.lesson.lacking
+        lacking = work.objective.lesson(work.truth(work.train)).lacking
         if lacking is not None and unfreeze == "auto":
             why = f"unasked it is {lacking} (--budget 10m tries it)"
             return probe, untried(f"training through the network was not tried: {why}")
         least, each = _UNASKED[work.dataset.modality]
         seconds = least + each * len(work.train.examples)
-    work.engine.journal.begin(_key(work, probe, task, unfreeze, budget), work.engine.command)
-    with logged(work.engine.tensorboard if work.engine.ranks.first else None) as log:
+    task = _task(work, probe, rank_of(unfreeze))
+    journal = work.engine.journal
+    begun = journal.begun(_key(work, probe, task, unfreeze, budget), work.engine.command)
+    with begun, logged(work.engine.tensorboard if work.engine.ranks.first else None) as log:
         tuned, evidence = tune(
             task,
             unfreeze=unfreeze,
             seconds=seconds,
             seed=work.seed,
-            journal=work.engine.journal,
+            journal=journal,
             progress=work.progress,
             log=log,
         )

@@ -62,7 +62,11 @@ class Recipe:
     mixing: float = 0.2  # alpha of mixup; 0 for none
 
 
-class NotANumberError(TlhubError):
+class TrainingError(TlhubError):
+    """A network cannot be trained."""
+
+
+class NotANumberError(TrainingError):
     """Training went astray, at every rate that was tried."""
 
 
@@ -88,6 +92,7 @@ def train(
 
     Raises:
         NotANumberError: the loss is none, at half the rate and at half of that too.
+        TrainingError: memory does not hold one pair of examples.
         StorageError: the checkpoint cannot be written.
     """
     ranks.spread([parameter.data for parameter in learner.parameters()])
@@ -127,7 +132,7 @@ def train(
 
 def _in_more_parts(state: State, recipe: Recipe) -> None:
     if state.parts >= recipe.batch:
-        raise TlhubError(
+        raise TrainingError(
             "memory does not hold the training of one pair of examples",
             hint="train less of the network with --unfreeze, or a head alone with --budget fast",
         )

@@ -87,6 +87,7 @@ def tune(
         UsageError: there is no such layer to train from.
         ConversionError: torch cannot trace the network; or no example can be held back to judge
             a way that is named.
+        TrainingError: the last training fails, or memory does not hold any.
         StorageError: the checkpoint cannot be written.
     """
     began, named = time.monotonic(), unfreeze != "auto"
@@ -232,7 +233,7 @@ def _learner(task: Task, division: Division, fitted: FittedHead, steps: int) -> 
 
 def _views(task: Task, division: Division, examples: Examples, views: int, seed: int) -> Views:
     if not views:
-        return Live(examples, task.device)
+        return Live(examples, task.device, division.lower if division.boundary else None)
     return Kept(examples, division.lower, views, seed=seed, device=task.device, ranks=task.ranks)
 
 

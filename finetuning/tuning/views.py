@@ -2,7 +2,7 @@
 
 What the lower part of a network says of them does not change while the upper part learns: it is
 computed once for a few views of each picture and kept (`Kept`). Where all of the network learns,
-pieces are cut anew for every step (`Live`).
+or memory does not hold as much, pieces are cut anew for every step (`Live`).
 """
 
 from __future__ import annotations
@@ -166,16 +166,24 @@ class Kept:
 
 
 class Live:
-    """The examples themselves; of photos a new piece of each in every step."""
+    """The examples as the ``lower`` part has them now; of photos a new piece in every step."""
 
-    def __init__(self, examples: Examples, device: torch.device) -> None:
+    def __init__(
+        self, examples: Examples, device: torch.device, lower: torch.nn.Module | None = None
+    ) -> None:
         self.count, self.lengths = len(examples), _lengths(examples, device)
         self._examples, self._device = examples, device
+        self._lower = lower and lower.to(device).to(memory_format=torch.channels_last)
 
     def batch(self, pictures: NDArray[np.int64], step: int) -> tuple[torch.Tensor, ...]:
         """See `Kept`."""
         given = self._examples.batch([int(n) for n in pictures], 0 if step < 0 else step + 1)
-        return tuple(fast(tensor.to(self._device)) for tensor in given)
+        given = tuple(fast(tensor.to(self._device)) for tensor in given)
+        if self._lower is None:
+            return given
+        with torch.no_grad():
+            (said,) = self._lower(*given)
+        return (fast(said), *given[1:])
 
 
 def _lengths(examples: Examples, device: torch.device) -> NDArray[np.int64] | None:

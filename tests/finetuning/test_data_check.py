@@ -19,6 +19,7 @@ from finetuning.data.check_labels import alike
 from finetuning.data.findings import Finding, Findings
 from finetuning.data.preparing import prepare
 from finetuning.data.reading import read
+from finetuning.data.splits import split
 from terminal import Run
 
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -74,6 +75,7 @@ def test_each_odd_file_is_found_and_named(data: Path) -> None:
     photo[4].save(road / "alpha.png")
     Image.new("RGB", (1, 1), "red").save(road / "one.png")
     photo[5].resize((200, 50)).save(road / "long.png")
+    photo[6].save(road / "pair.jpg", "MPO", save_all=True, append_images=[photo[7]], quality=95)
     (road / "photo.heic").write_bytes(b"")
     (road / "notes.md").write_text("")
     found = look(data)
@@ -131,6 +133,26 @@ def test_leaks_between_the_parts_are_found_and_left_out_of_training(
     assert {"test/road/6.png", "train/cup/wrong.jpg"} <= names
     reasons = {item.name: item.reason for item in found.cleaned().skipped}
     assert reasons["train/road/near.jpg"] == "nearly the same held out: test/road/6.png"
+
+
+def test_given_parts_of_which_cleaning_leaves_too_little_are_refused(
+    data: Path, tmp_path: Path
+) -> None:
+    """All that a class has to learn from is a recompressed copy of what is held out."""
+    parts = tmp_path / "parts"
+    shutil.copytree(data, parts / "train")
+    shutil.copytree(data / "road", parts / "test/road")
+    shutil.rmtree(parts / "train/road")
+    (parts / "train/road").mkdir()
+    for file in (parts / "test/road").iterdir():
+        Image.open(file).save(parts / "train/road" / f"{file.stem}.jpg", quality=92)
+    shutil.copytree(data / "cup", parts / "test/cup")
+    for file in sorted((parts / "test/cup").iterdir())[:6]:
+        file.unlink()
+        (parts / "train/cup" / file.name).touch()
+    cleaned, _ = prepare(parts)
+    with pytest.raises(DataError, match="learn from was left out: road"):
+        split(cleaned, seed=0, test_fraction=0.25)
 
 
 def test_a_tenth_of_the_images_corrupt_is_left_out_and_a_third_is_refused(data: Path) -> None:

@@ -51,7 +51,7 @@ def test_classes_are_folders_and_what_is_left_out_is_named(tmp_path: Path) -> No
     ("files", "message"),
     [
         ([], "no class folders"),
-        (["a/1.png", "a/2.png"], "only one class folder, 'a'"),
+        (["a/1.png", "a/2.png"], "only one class, a"),
         (["a/1.png", "b/1.txt"], "holds no images"),
         (["a/1.png", "b\nc/1.png"], "line break"),
         (["a/1.png", "b\u2028c/1.png"], "line break"),

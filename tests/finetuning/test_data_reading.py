@@ -21,6 +21,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from catalog.errors import DataError, TlhubError, UsageError
+from finetuning.data.check import check
 from finetuning.data.dataset import Dataset
 from finetuning.data.options import Options
 from finetuning.data.reading import check_place, read
@@ -310,6 +311,29 @@ def test_a_column_can_say_what_is_held_out(tmp_path: Path) -> None:
         of_table(tmp_path, lines)
 
 
+def test_rows_of_an_unknown_part_are_left_out_by_name(tmp_path: Path) -> None:
+    lines = [["text", "label", "split"]]
+    parts = ("train", "train", "train", "train", "test", "test", "extra")
+    lines += [[f"t {n}", "ab"[n % 2], part] for n, part in enumerate(parts)]
+    data = of_table(tmp_path, lines)
+    assert len(data.examples) == 6
+    assert [(item.name, item.reason) for item in data.skipped] == [
+        ("t.csv:7", "is in no part: extra")
+    ]
+    assert [item.code for item in check(data).items if item.serious] == ["in no part", "few"]
+
+
+def test_a_text_with_half_a_character_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(6)]
+    lines = [*map(json.dumps, rows), r'{"text": "great \ud83d", "label": "a"}']
+    file.write_text("\n".join(lines))
+    data = read(file)
+    assert len(data.examples) == 6
+    [left_out] = data.skipped
+    assert "no Unicode" in left_out.reason
+
+
 def test_rows_that_cannot_be_used_are_left_out_by_name(tmp_path: Path) -> None:
     lines = [["text", "label"], *texts("a", "b", "a", "b"), ["", "a"], ["no label", ""], ["x"]]
     lines += [["two", "a", "b"], ["twice", "a"], ["twice", "b"]]
@@ -330,9 +354,13 @@ def test_files_that_are_not_there_are_left_out_and_none_is_refused(tmp_path: Pat
     lines = [*rows(), ["gone.png", "cat"], ["../../../nowhere.png", "cat"]]
     data = of_table(tmp_path, lines)
     assert [item.reason for item in data.skipped] == [
-        "no file gone.png",
-        "no file ../../../nowhere.png",
+        "no file: gone.png",
+        "no file: ../../../nowhere.png",
     ]
+    [found] = [item for item in check(data).items if item.code == "missing"]
+    assert found.count == 2
+    with pytest.raises(DataError, match=r"\d+ of the \d+ files that t\.csv names are not there"):
+        of_table(tmp_path, [*lines, *([f"gone {n}.png", "cat"] for n in range(9))])
     with pytest.raises(DataError, match=r"none of the files that t\.csv names is there"):
         of_table(tmp_path, [["file", "label"], ["x.png", "a"], ["y.png", "b"]])
 

@@ -188,6 +188,17 @@ def test_a_split_of_other_data_is_refused_and_new_examples_are_learned_from(
         read(root, Options(split=file))
 
 
+def test_a_split_of_which_all_that_is_held_out_is_gone_is_refused(tmp_path: Path) -> None:
+    root, file = odd(tmp_path / "data"), tmp_path / "split.csv"
+    data = read(root)
+    sides = split(data, seed=0, test_fraction=0.25)
+    write(file, data, sides)
+    for n in sides.test:
+        (root / data.examples[n].name).unlink()
+    with pytest.raises(DataError, match="nothing is held out"):
+        split(read(root, Options(split=file)), seed=0, test_fraction=0.25)
+
+
 @pytest.mark.parametrize(
     "text", ["", "name,part\na,train\n", "a,b\n1,2\n", '{"split": [1]}', "\x00", "[" * 9999]
 )

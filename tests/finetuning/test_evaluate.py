@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -71,6 +72,18 @@ def test_fewer_classes_in_another_order_go_to_the_right_columns(
     assert found.scores.measures["accuracy"].value > 0.6
 
 
+def test_photos_of_one_class_are_enough_to_measure(
+    run: ModelFolder, make_photos: Any, tmp_path: Path
+) -> None:
+    some = make_photos({"across": 6}, tmp_path / "some", seed=5)
+    found = evaluate(run, some, device="cpu")
+    assert found.examples == 6
+    assert found.scores.measures["accuracy"].value > 0.6
+    (tmp_path / "split.csv").write_text("name,part\nacross/0.png,train\ngone.png,test\n")
+    with pytest.raises(DataError, match="nothing of what"):
+        evaluate(run, some, split=str(tmp_path / "split.csv"), device="cpu")
+
+
 def test_labels_that_the_model_does_not_know_are_named_with_the_next_step(
     run: ModelFolder, tiny: ModelFolder, make_photos: Any, tmp_path: Path
 ) -> None:
@@ -137,6 +150,30 @@ def test_runs_are_listed_and_what_is_broken_is_named(
     assert all(item.reason for item in broken)
     with pytest.raises(NotFoundError, match="no folder"):
         runs.listed(tmp_path / "nowhere")
+
+
+def test_a_folder_of_somebody_else_is_named_and_costs_no_run(
+    run: ModelFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can look into it; of root this is only said."""
+    folder = tmp_path / "runs"
+    shutil.copytree(run.path, folder / "mine")
+    (folder / "private").mkdir()
+    read = runs.read
+
+    def looked(path: Path) -> runs.Run:
+        if path.name == "private":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(runs, "read", looked)
+    found, broken = runs.listed(folder)
+    assert [item.path.name for item in found] == ["mine"]
+    assert [(item.path.name, item.reason) for item in broken] == [
+        ("private", "cannot be read: Permission denied")
+    ]
+    made = finetune(run, data, folder / "next", cache=tmp_path / "cache", device="cpu")
+    assert metrics_of(made)["previous"]["name"] == "mine"
 
 
 def test_runs_of_one_split_are_compared_example_by_example(

@@ -5,6 +5,7 @@ import pytest
 from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as Reference
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -259,3 +260,15 @@ def test_a_hidden_layer_counts_rare_classes_as_much_where_asked() -> None:
         for objective in (OneClass(("a", "b")), OneClass(("a", "b"), balanced=True))
     ]
     assert shares[1] > shares[0] + 0.1
+
+
+def test_neighbors_are_those_of_scikit_learn_however_many_ask() -> None:
+    random = np.random.default_rng(0)
+    x, asked = random.normal(size=(300, 8)), random.normal(size=(1100, 8))
+    y = random.integers(0, 3, 300)
+    columns = np.eye(3)[y]
+    for count in (1, 5, 300):
+        known = KNeighborsClassifier(count, metric="cosine").fit(x, y)
+        found = heads.neighbors(x, columns, asked, count)
+        np.testing.assert_allclose(found, known.predict_proba(asked), atol=1e-12)
+    assert heads.neighbors(x[:3], columns[:3], asked, 5).shape == (1100, 3)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from catalog.errors import UsageError
+from converters import folder as converters_folder
 from converters.folder import ModelFolder
 from finetuning.finetune import finetune
 from finetuning.tuning import training
@@ -212,3 +213,38 @@ def test_an_interrupted_run_is_neither_lost_nor_mixed_with_another(
         interrupted(resume=True, seconds=0.0, seed=3)
     before = run.onnx.stat().st_mtime_ns
     assert interrupted(resume=True, seconds=0.0).onnx.stat().st_mtime_ns == before
+
+
+def test_what_is_refused_is_not_left_behind_as_interrupted(
+    tiny: ModelFolder, make_data: Make, tmp_path: Path
+) -> None:
+    data, out = make_data({"across": 4, "down": 4}), tmp_path / "runs" / "run"
+    for unfreeze in ("nowhere", "elsewhere"):
+        with pytest.raises(UsageError, match=unfreeze):
+            finetune(tiny, data, out, cache=tmp_path / "c", unfreeze=unfreeze, seconds=60.0)
+        assert not list(out.parent.iterdir())
+
+
+def test_a_run_that_is_being_made_is_not_robbed_of_what_it_knows(
+    interrupted: Callable[..., ModelFolder], tmp_path: Path
+) -> None:
+    """Its journal is forgotten only by who has the lock."""
+    kept = tmp_path / "runs" / ".run.tlhub-unfinished" / "request.json"
+    assert kept.is_file()
+    with converters_folder._alone(tmp_path / "runs" / "run"):
+        with pytest.raises(UsageError, match="being made"):
+            interrupted(replace=True)
+        assert kept.is_file()
+    interrupted(resume=True, seconds=5000.0)
+
+
+@pytest.mark.parametrize("out", [".", "nothing/.."])
+def test_the_working_folder_is_no_place_for_a_run(
+    out: str, tiny: ModelFolder, make_data: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data({"across": 4, "down": 4})
+    (tmp_path / "here" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError):
+        finetune(tiny, data, Path(out), cache=tmp_path / "c", replace=True)
+    assert (tmp_path / "here" / "mine").is_dir()

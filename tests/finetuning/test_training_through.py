@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from catalog.errors import DataError, UsageError
@@ -16,6 +17,7 @@ from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
 from finetuning.budget import seconds_of
 from finetuning.finetune import finetune
+from finetuning.tuning.training import TrainingError
 from tests.finetuning.test_finetune import metrics_of
 
 Make = Callable[..., Path]
@@ -73,6 +75,23 @@ def test_with_few_examples_training_is_not_tried_unasked_and_that_is_said(run: A
 def test_who_gives_it_time_has_it_tried_with_few_examples_too(run: Any) -> None:
     tuning = metrics_of(run(seconds=30.0))["tuning"]
     assert tuning["attempts"]
+
+
+def test_what_cannot_be_trained_keeps_its_head_unless_training_was_asked_for(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", no_memory)
+    tuning = metrics_of(run(seconds=30.0))["tuning"]
+    assert "cannot be trained: memory does not hold" in tuning["said"]
+    with pytest.raises(TrainingError, match="memory does not hold"):
+        run(seconds=30.0, unfreeze="all", replace=True)
+
+
+def test_no_layer_at_all_is_the_head_alone(run: Any) -> None:
+    assert metrics_of(run(seconds=30.0, unfreeze="0"))["tuning"]["attempts"] == []
 
 
 def test_a_layer_that_is_none_is_refused_with_those_there_are(run: Any, tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_the_two_parts_compute_what_the_network_does(traced):
         assert set(division.learned()) <= dict(net.model.named_parameters()).keys()
 
 
+def test_a_network_of_which_a_part_is_elsewhere_is_divided_again(traced, monkeypatch):
+    """As when a part was on a GPU, for which double precision stands here."""
+    net, operators = traced
+    moved = operators.divide("", ["embedding"]).upper.double()
+    assert next(net.parameters()).dtype == torch.float64
+    assert moved is not None
+    monkeypatch.setattr(ImageClassifier, "cpu", ImageClassifier.float)
+    batch = torch.randn(3, 3, *SIZE)
+    (seen,) = operators.divide("", ["embedding"]).upper(batch)
+    torch.testing.assert_close(seen, net(batch)[1])
+
+
 def photos(count: int = 12) -> Photos:
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (40, 50, 3), np.uint8) for _ in range(count)]
@@ -104,6 +116,21 @@ def test_what_lies_below_is_frozen_statistics_included(prepared):
     changed = {n for n, v in net.state_dict().items() if not torch.equal(v, before[n])}
     assert changed <= learned
     assert len(changed) > 0.9 * len(learned & dict(net.named_parameters()).keys()) > 5
+
+
+def test_what_is_not_kept_is_computed_again(prepared):
+    """Of more than memory holds, the lower part is asked in every step."""
+    _, division, views, labels, learner = prepared
+    live = Live(photos(), torch.device("cpu"), division.lower)
+    asked = np.arange(12)
+    found = learner()
+    torch.testing.assert_close(scores(found, live, asked), scores(found, views, asked), atol=1e-3,
+                               rtol=1e-3)  # fmt: skip
+    below, above = (copy.deepcopy(one.state_dict()) for one in (division.lower, division.upper))
+    train(found, live, labels, RECIPE, seed=0)
+    for before, part, same in ((below, division.lower, True), (above, division.upper, False)):
+        after = part.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before) == same
 
 
 @pytest.mark.parametrize("kind", ["balanced", "labels", "numbers"])

@@ -69,7 +69,7 @@ def split(
     data: Data,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV to write: name, part, sha256.")],
-    seed: Annotated[int, typer.Option("--seed", help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the draw.")] = 0,
     test_fraction: Annotated[
         float, typer.Option("--test-fraction", help="Share held out, if DATA do not say.")
     ] = 0.25,

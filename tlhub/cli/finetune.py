@@ -28,7 +28,9 @@ def finetune(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
-    seed: Annotated[int, typer.Option("--seed", help="Of the split and of every draw.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of the split and of every draw.")
+    ] = 0,
     test_fraction: Annotated[
         float,
         typer.Option("--test-fraction", help="Share held out, if DATA has no `test` folder."),
