@@ -34,6 +34,7 @@ import onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession({file}, providers=["CPUExecutionProvider"])
+facts = session.get_modelmeta().custom_metadata_map
 {facts}
 photo = np.asarray(Image.open("photo.jpg").convert("RGB"))  # uint8, any size
 {answers} = session.run(["{output}"], {{"image": photo[None]}})
@@ -57,8 +58,10 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 session = onnxruntime.InferenceSession({file}, providers=["CPUExecutionProvider"])
+facts = session.get_modelmeta().custom_metadata_map
 {facts}
-encoded = Tokenizer.from_file({tokenizer}).encode("a text")
+prompt = json.loads(facts.get("tlhub.preprocess", "{{}}")).get("prompt", "")
+encoded = Tokenizer.from_file({tokenizer}).encode(prompt + "a text")
 given = {{
     "input_ids": encoded.ids,
     "attention_mask": encoded.attention_mask,
@@ -69,7 +72,7 @@ wanted = [item.name for item in session.get_inputs()]
 {shown}""",
 }
 
-_LABELS = 'labels = json.loads(session.get_modelmeta().custom_metadata_map["tlhub.labels"])'
+_LABELS = 'labels = json.loads(facts["tlhub.labels"])'
 
 # What ends each of them, by what the model tells.
 _ENDINGS: dict[Kind, dict[str, str]] = {
@@ -82,9 +85,7 @@ _ENDINGS: dict[Kind, dict[str, str]] = {
     },
     "multi-label": {
         "pair": "label, score",
-        "facts": "facts = session.get_modelmeta().custom_metadata_map\n"
-        'labels = json.loads(facts["tlhub.labels"])\n'
-        'thresholds = json.loads(facts["tlhub.thresholds"])',
+        "facts": f'{_LABELS}\nthresholds = json.loads(facts["tlhub.thresholds"])',
         "answers": "[scores]",
         "output": "probabilities",
         "shown": "print([labels[n] for n in np.flatnonzero(scores[0] >= thresholds)])",

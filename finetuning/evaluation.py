@@ -61,7 +61,7 @@ class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
 class SplitFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Which files were on which side, relative to the data folder."""
 
-    given: bool  # by `train/` and `test/` folders
+    given: bool  # by the data's own parts, or a split that was written down
     test_fraction: float | None  # None where given
     train: tuple[str, ...]
     test: tuple[str, ...]

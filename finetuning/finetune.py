@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as replaced
@@ -178,6 +179,9 @@ def finetune(
             expected = found.head.link(found.logits(test.examples))
             parity = evaluation.parity(answers, expected, objective, learned)
 
+        extracted: Counter[str] = Counter(plain.extracted)
+        for features in {id(some.features): some.features for some in (frozen, found)}.values():
+            extracted.update(features.extracted)
         said = objective.said(answers)
         shared = {
             "schema_version": evaluation.SCHEMA_VERSION,
@@ -206,7 +210,7 @@ def finetune(
             "seed": seed,
             "command": printable(shlex.join(command)),
             "seconds": clock.seconds,
-            "features_extracted": {**plain.extracted, **found.features.extracted},
+            "features_extracted": dict(extracted),
             "split": _split_files(dataset, sides, test_fraction),
             "skipped": dataset.skipped,
             "findings": findings.items,

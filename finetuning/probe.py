@@ -1,8 +1,8 @@
 """The head alone: framing, cut, head and temperature, all by what left-out examples say.
 
-This is the first strategy, and the start of any other: a `Candidate` is a network with its head,
-the evidence for it, and what it says of examples, by which the exported file is checked. A
-strategy that goes on from here takes the `Work` and the `Probe`, and gives a `Candidate` too.
+This is the first strategy, and the start of any other: a `Probe` is a network with its head, the
+evidence for it, and what it says of examples, by which the exported file is checked. A strategy
+that goes on from here takes the `Work` and the `Probe`, and gives a `Probe` too.
 """
 
 from __future__ import annotations

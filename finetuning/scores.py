@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from finetuning.calibration import Labels, calibration_error, log_softmax
+from finetuning.objectives.classes import OneClass
+from finetuning.objectives.objective import Scorer, interval
 from finetuning.ridge import Floats
 
-_DRAWS = 1000  # of the bootstrap
 _LEAST = 1e-12  # probability, so that one that fp32 gave as 0 does not make the log loss infinite
 _BINS = 10
 _SURE = 8  # examples
@@ -182,21 +184,20 @@ def measures(probabilities: Floats, true: Labels, *, seed: int) -> dict[str, Mea
     predicted = probabilities.argmax(axis=1)
     right = int((predicted == true).sum())
     losses = -np.log(np.maximum(probabilities[np.arange(len(true)), true], _LEAST))
-    draws = np.random.default_rng(seed).integers(0, len(true), (_DRAWS, len(true)))
 
-    def measured(of_rows: Callable[[Labels], float]) -> tuple[float, tuple[float, float]]:
-        low, high = np.quantile([of_rows(rows) for rows in draws], [0.025, 0.975])
-        return of_rows(np.arange(len(true))), (float(low), float(high))
+    def measured(scorer: Scorer, **what: bool) -> Measure:
+        within = interval([scorer], len(true), seed=seed)
+        return Measure(value=scorer(None), interval=within, **what)
 
-    balanced = measured(lambda rows: _balanced(predicted[rows], true[rows]))
-    f1 = measured(lambda rows: _macro_f1(predicted[rows], true[rows]))
-    loss = measured(lambda rows: float(losses[rows].mean()))
+    balanced = OneClass((), balanced=True).scorer(predicted, true)
     return {
         "accuracy": Measure(value=right / len(true), interval=wilson(right, len(true))),
-        "balanced_accuracy": Measure(value=balanced[0], interval=balanced[1]),
-        "macro_f1": Measure(value=f1[0], interval=f1[1]),
-        "log_loss": Measure(
-            value=loss[0], interval=loss[1], is_share=False, higher_is_better=False
+        "balanced_accuracy": measured(balanced),
+        "macro_f1": measured(partial(_macro_f1, predicted, true)),
+        "log_loss": measured(
+            lambda weights: float(np.average(losses, weights=weights)),
+            is_share=False,
+            higher_is_better=False,
         ),
         # No interval: of fewer examples it is larger, and a bootstrap would count that twice.
         "calibration_error": Measure(
@@ -228,18 +229,12 @@ def uncalibrated(probabilities: Floats, temperature: float) -> Floats:
     return found
 
 
-def _balanced(predicted: Labels, true: Labels) -> float:
-    """The mean recall over the classes that occur."""
-    total = np.bincount(true)
-    right = np.bincount(true[predicted == true], minlength=len(total))
-    return float((right[total > 0] / total[total > 0]).mean())
-
-
-def _macro_f1(predicted: Labels, true: Labels) -> float:
+def _macro_f1(predicted: Labels, true: Labels, weights: Floats | None) -> float:
     """The mean F1 over the classes that occur or are said."""
     size = int(max(predicted.max(), true.max())) + 1
-    said, total = np.bincount(predicted, minlength=size), np.bincount(true, minlength=size)
-    right = np.bincount(true[predicted == true], minlength=size)
+    said, total = (np.bincount(one, weights, size) for one in (predicted, true))
+    hits = predicted == true
+    right = np.bincount(true[hits], None if weights is None else weights[hits], size)
     both = said + total
     return float((2 * right[both > 0] / both[both > 0]).mean())
 

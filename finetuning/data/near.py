@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from converters.images import RGB
+from finetuning.data.joining import joined
 
 Hashes = NDArray[np.uint64]
 Pictures = NDArray[np.uint8]  # (N, 768)
@@ -41,26 +42,16 @@ def fingerprint(small: RGB) -> tuple[int, Pictures]:
 
 def clusters(hashes: Hashes, pictures: Pictures) -> list[list[int]]:
     """The images that are nearly the same as another, each cluster in order."""
-    parent = list(range(len(hashes)))
-
-    def root(n: int) -> int:
-        while parent[n] != n:
-            parent[n] = parent[parent[n]]
-            n = parent[n]
-        return n
-
     # What has the same fingerprint is compared once.
     firsts: dict[tuple[int, bytes], int] = {}
-    for n, number in enumerate(hashes.tolist()):
-        parent[n] = firsts.setdefault((number, pictures[n].tobytes()), n)
+    same = [
+        (firsts.setdefault((number, pictures[n].tobytes()), n), n)
+        for n, number in enumerate(hashes.tolist())
+    ]
     chosen = np.fromiter(firsts.values(), np.int64)
-    for first, second in chosen[_alike(hashes[chosen], pictures[chosen])].tolist():
-        a, b = sorted((root(first), root(second)))
-        parent[b] = a
-    found: dict[int, list[int]] = {}
-    for n in range(len(hashes)):
-        found.setdefault(root(n), []).append(n)
-    return [members for members in found.values() if len(members) > 1]
+    alike = chosen[_alike(hashes[chosen], pictures[chosen])].tolist()
+    found = joined(len(hashes), [*same, *alike])
+    return [members for members in found if len(members) > 1]
 
 
 def _alike(hashes: Hashes, pictures: Pictures) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ from finetuning.data import texts
 from finetuning.data.dataset import Dataset, Example, Kind, Part, Target, classes_of, some
 from finetuning.data.drawing import drawn
 from finetuning.data.files import read_bytes
+from finetuning.data.joining import joined
 
 _log = logging.getLogger(__name__)
 
@@ -257,22 +258,15 @@ def _units(data: Dataset, labels: Sequence[tuple[int, ...]]) -> list[list[int]]:
 
 
 def _joined(examples: Sequence[Example], near: Callable[[Example], str | None]) -> list[list[int]]:
-    parent = list(range(len(examples)))
-
-    def root(n: int) -> int:
-        while parent[n] != n:
-            parent[n] = parent[parent[n]]
-            n = parent[n]
-        return n
-
     first: dict[tuple[str, str], int] = {}
-    for n, example in enumerate(examples):
-        marks = {"bytes": example.sha256, "group": example.group, "near": near(example)}
-        for kind, mark in marks.items():
-            if mark is not None:
-                a, b = sorted((root(first.setdefault((kind, mark), n)), root(n)))
-                parent[b] = a
-    units: dict[int, list[int]] = defaultdict(list)
-    for n in range(len(examples)):
-        units[root(n)].append(n)
-    return list(units.values())
+    pairs = [
+        (first.setdefault((kind, mark), n), n)
+        for n, example in enumerate(examples)
+        for kind, mark in (
+            ("bytes", example.sha256),
+            ("group", example.group),
+            ("near", near(example)),
+        )
+        if mark is not None
+    ]
+    return joined(len(examples), pairs)

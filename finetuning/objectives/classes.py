@@ -15,7 +15,7 @@ from finetuning.calibration import Abstention, Calibration, Labels
 from finetuning.data.dataset import Example, Kind
 from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lessons import ClassLesson
-from finetuning.objectives.objective import SOFTMAX, Link, Regression, Scorer
+from finetuning.objectives.objective import SOFTMAX, Link, Plain, Regression, Scorer
 from finetuning.ridge import STRENGTHS, Floats
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ClassTrust(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class OneClass:
+class OneClass(Plain):
     """Which of several classes an example is of; ``balanced``: rare ones count as much as others.
 
     Balanced probabilities are those where all classes are equally frequent.
@@ -80,9 +80,6 @@ class OneClass:
     def strata(self, y: Labels) -> Labels:
         """The class of each."""
         return y
-
-    def clusters(self, y: Labels) -> None:
-        """Examples are drawn one by one."""
 
     def folds(self, y: Labels, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Folds of equal parts of each class."""

@@ -20,7 +20,7 @@ from finetuning.data.dataset import Example, Kind
 from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lesson import Lesson
 from finetuning.objectives.lessons import EmbeddingLesson
-from finetuning.objectives.objective import UNIT, Link, Scorer
+from finetuning.objectives.objective import UNIT, Link, Plain, Scorer
 from finetuning.ridge import Floats
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class PairTrust(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Plain):
     """A vector of each example, near those of its class."""
 
     names: tuple[str, ...]
@@ -61,18 +61,6 @@ class Embedding:
         classes = [example.target for example in examples]
         return np.stack([np.array(classes, np.int64), member], axis=1)
 
-    def weights(self, y: Labels) -> Floats | None:  # noqa: ARG002 - others have some
-        """All examples count the same."""
-        return None
-
-    def renumbered(self, y: Labels) -> Labels:
-        """As it is: classes are only compared."""
-        return y
-
-    def original(self, said: Floats, y: Labels) -> Floats:  # noqa: ARG002 - for classes
-        """As it is."""
-        return said
-
     def strata(self, y: Labels) -> Labels:
         """The class of each."""
         return y[:, 0]
@@ -88,9 +76,6 @@ class Embedding:
     def columns(self, y: Labels) -> Floats:
         """One for each class, 1 where it holds."""
         return np.eye(int(y[:, 0].max()) + 1)[y[:, 0]]
-
-    def regression(self, tolerance: float) -> None:
-        """There is none."""
 
     def losses(self, scores: Floats, y: Labels) -> Floats:
         """1 less the average precision at R, of the examples that are not alone in their class."""

@@ -15,7 +15,7 @@ from finetuning.data.dataset import Example, Kind, classes_of
 from finetuning.folds import FOLDS, Folds
 from finetuning.objectives import logistic, platt, ranking
 from finetuning.objectives.lessons import LabelLesson
-from finetuning.objectives.objective import SIGMOID, Link, Regression, Scorer
+from finetuning.objectives.objective import SIGMOID, Link, Plain, Regression, Scorer
 from finetuning.ridge import STRENGTHS, Floats
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class LabelTrust(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class SeveralLabels:
+class SeveralLabels(Plain):
     """Which labels hold of an example: any number of them."""
 
     names: tuple[str, ...]
@@ -53,27 +53,12 @@ class SeveralLabels:
             row[list(classes_of(example.target))] = 1
         return found
 
-    def weights(self, y: Labels) -> Floats | None:  # noqa: ARG002 - others have some
-        """All examples count the same."""
-        return None
-
-    def renumbered(self, y: Labels) -> Labels:
-        """As they are: a label that does not occur is still one."""
-        return y
-
-    def original(self, said: Floats, y: Labels) -> Floats:  # noqa: ARG002 - for classes
-        """As it is."""
-        return said
-
     def strata(self, y: Labels) -> Labels:
         """The rarest label that holds of each, or that none does."""
         counts = y.sum(axis=0)
         rarity = np.where(y == 1, counts, len(y) + 1)
         found: Labels = np.where(y.any(axis=1), rarity.argmin(axis=1), y.shape[1])
         return found
-
-    def clusters(self, y: Labels) -> None:
-        """Examples are drawn one by one."""
 
     def folds(self, y: Labels, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Folds over which the rare labels are spread."""

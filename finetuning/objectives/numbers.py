@@ -21,7 +21,7 @@ from finetuning.data.dataset import Example, Kind
 from finetuning.data.splits import binned
 from finetuning.folds import FOLDS, Folds
 from finetuning.objectives.lessons import NumberLesson
-from finetuning.objectives.objective import IDENTITY, Link, Scorer
+from finetuning.objectives.objective import IDENTITY, Link, Plain, Scorer
 from finetuning.ridge import Floats
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class NumberTrust(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Plain):
     """One or several measured numbers of an example."""
 
     names: tuple[str, ...]
@@ -61,25 +61,10 @@ class Numbers:
         """The numbers of each example (N, K)."""
         return np.array([example.target for example in examples], np.float64)
 
-    def weights(self, y: Floats) -> Floats | None:  # noqa: ARG002 - others have some
-        """All examples count the same."""
-        return None
-
-    def renumbered(self, y: Floats) -> Floats:
-        """As they are."""
-        return y
-
-    def original(self, said: Floats, y: Floats) -> Floats:  # noqa: ARG002 - for classes
-        """As it is."""
-        return said
-
     def strata(self, y: Floats) -> Labels:
         """The tenth of the mean of its numbers, each standardized."""
         spread = np.where(y.std(axis=0) > 0, y.std(axis=0), 1)
         return binned(((y - y.mean(axis=0)) / spread).mean(axis=1), _STRATA)
-
-    def clusters(self, y: Floats) -> None:
-        """Examples are drawn one by one."""
 
     def folds(self, y: Floats, groups: Sequence[str], *, seed: int, count: int = FOLDS) -> Folds:
         """Folds over the whole range."""
@@ -88,9 +73,6 @@ class Numbers:
     def columns(self, y: Floats) -> Floats:
         """The numbers."""
         return y
-
-    def regression(self, tolerance: float) -> None:
-        """There is none of numbers."""
 
     def losses(self, scores: Floats, y: Floats) -> Floats:
         """Squared errors over the variance, as means over the numbers: on average 1 minus R2."""

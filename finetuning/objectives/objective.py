@@ -148,6 +148,30 @@ class Objective(Protocol):
         """How a network is trained on examples of this truth, and judged."""
 
 
+class Plain:
+    """What most kinds of targets have: examples that count the same, and are drawn one by one."""
+
+    def weights(self, y: Truth) -> Floats | None:  # noqa: ARG002 - others have some
+        """All examples count the same."""
+        return None
+
+    def renumbered(self, y: Truth) -> Truth:
+        """As it is: what does not occur is still there to be said."""
+        return y
+
+    def original(self, said: NDArray[Any], y: Truth) -> NDArray[Any]:  # noqa: ARG002 - for classes
+        """As it is."""
+        return said
+
+    def clusters(self, y: Truth) -> Labels | None:  # noqa: ARG002 - classes to come have some
+        """Examples are drawn one by one."""
+        return None
+
+    def regression(self, tolerance: float) -> Regression | None:  # noqa: ARG002 - others have one
+        """There is none."""
+        return None
+
+
 def drawn(objective: Objective, y: Truth, limit: int, *, seed: int) -> Labels:
     """The places of about so many examples at most; of clusters several each, as far as it goes."""
     random = np.random.default_rng(seed)

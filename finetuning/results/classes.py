@@ -11,7 +11,6 @@ from finetuning import calibration, scores
 from finetuning.calibration import Abstention, Calibration
 from finetuning.evaluation import HeldOut, Metrics
 from finetuning.objectives.classes import ClassTrust, OneClass
-from finetuning.objectives.objective import interval
 from finetuning.scores import Answer, Bin, ClassResult, Measure, Score
 
 
@@ -78,21 +77,14 @@ def metrics(shared: Mapping[str, Any], held: HeldOut, objective: OneClass) -> Cl
         learned=held.learned,
         seed=held.seed,
     )
-    accuracy = said.measures["accuracy"]
-    within = accuracy.interval or (0.0, 1.0)
-    scorer = objective.scorer(objective.said(held.answers), truth)
+    measure = objective.measure
+    accuracy, top = (said.measures[name] for name in ("accuracy", measure.replace(" ", "_")))
     calibrated, abstains = _on_held_out(held)
     return ClassMetrics(
         **shared,
-        score=Score(
-            measure=objective.measure,
-            value=scorer(None),
-            interval=interval([scorer], len(truth), seed=held.seed)
-            if objective.balanced
-            else within,
-        ),
+        score=Score(measure=measure, value=top.value, interval=top.interval or (0.0, 1.0)),
         accuracy=accuracy.value,
-        interval=within,
+        interval=accuracy.interval or (0.0, 1.0),
         measures=said.measures,
         balanced=objective.balanced,
         classes=said.classes,

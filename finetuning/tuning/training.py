@@ -219,7 +219,7 @@ def _set_rates(state: State, recipe: Recipe) -> None:
 
 
 def _drawn(count: int, batch: int, step: int, seed: int) -> np.ndarray:
-    """The pictures of a step: all of them once in every epoch, in another order each time."""
+    """The pictures of a step: another order in every epoch, whose last few it leaves out."""
     batch = min(batch, count)
     per_epoch = max(1, count // batch)
     epoch, place = divmod(step, per_epoch)

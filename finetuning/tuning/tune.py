@@ -79,9 +79,10 @@ def tune(
 ) -> tuple[Tuned | None, Evidence]:
     """The backbone trained as far as it helps, or None; and what was tried.
 
-    ``unfreeze`` is ``auto``, ``all`` or a layer, above which all is trained (of a task with a
-    ``rank``, adapters alone are); a way that is named is kept in any case. ``seconds`` bound all of
-    it, more or less. What the ``journal`` of an interrupted run knows is not done again.
+    ``unfreeze`` is ``auto``, ``all``, how many of the last layers, or one above which all is
+    trained (of a task with a ``rank``, adapters alone are); a way that is named is kept in any
+    case. ``seconds`` bound all of it, more or less. What the ``journal`` of an interrupted run
+    knows is not done again.
 
     Raises:
         UsageError: there is no such layer to train from.

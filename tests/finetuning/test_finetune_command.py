@@ -17,8 +17,7 @@ from converters.folder import ModelFolder
 from terminal import Run
 from tlhub.cli.main import app
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "finetuning.md"
-REFERENCE = GUIDE.parents[1] / "reference" / "commands.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 
 
 def _written(file: Path, rows: list[dict[str, Any]]) -> Path:
@@ -99,9 +98,56 @@ def test_the_column_of_texts_is_as_asked(tlhub: Run, tmp_path: Path) -> None:
     assert _metrics(done.stdout)["baselines"]["words"] == 1  # a title says nothing
 
 
-@pytest.mark.parametrize("page", [GUIDE, REFERENCE], ids=["guide", "reference"])
-def test_every_option_is_in_the_documents(page: Path) -> None:
-    command = typer.main.get_command(app).commands["finetune"]  # type: ignore[attr-defined]
-    options = {name for option in command.params for name in option.opts if name.startswith("--")}
-    text = page.read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("command", "page"),
+    [
+        ("finetune", "finetuning"),
+        ("evaluate", "runs"),
+        ("runs", "runs"),
+        ("data check", "data"),
+        ("data split", "data"),
+    ],
+)
+def test_every_option_is_in_the_guide(command: str, page: str) -> None:
+    found: Any = typer.main.get_command(app)
+    for name in command.split():
+        found = found.commands[name]
+    options = {name for option in found.params for name in option.opts if name.startswith("--")}
+    text = (GUIDE / f"{page}.md").read_text(encoding="utf-8")
     assert {name for name in options if name not in text} == set()
+
+
+def test_evaluate_takes_the_columns_it_is_told_and_the_kind_of_the_model(
+    tlhub: Run, tiny: ModelFolder, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Whole numbers from 1 to 5 would be classes, were it not for what the model says."""
+    make_photos({"across": 12, "disc": 12}, tmp_path / "photos")
+    rows = [
+        {
+            "thumb": "none.png",
+            "picture": str(file.relative_to(tmp_path)),
+            "grade": 1 + n % 5,
+            "note": n % 2,
+            "who": f"person {n // 2}",
+        }
+        for n, file in enumerate(sorted(tmp_path.glob("photos/*/*.png")))
+    ]
+    table = _written(tmp_path / "table.csv", rows)
+    columns = ("--image-column", "picture", "--label-column", "grade", "--group-column", "who")
+    checked = tlhub("data", "check", table, *columns, "--kind", "regression", "--json")
+    assert json.loads(checked.stdout)["kind"] == "regression", checked.stderr
+    run = tmp_path / "run"
+    made = tlhub(
+        *("finetune", tiny.path, "--data", table, "--out", run, "--budget", "fast"),
+        *(*columns, "--kind", "regression", "--device", "cpu", "--json"),
+    )
+    assert made.returncode == 0, made.stderr
+    asked = ("evaluate", run, "--data", table, *columns, "--device", "cpu", "--json")
+    found = tlhub(*asked)
+    assert found.returncode == 0, found.stderr
+    said = json.loads((run / "metrics.json").read_text())
+    r2 = json.loads(found.stdout)["measures"]["r2"]["value"]
+    assert r2 == pytest.approx(said["score"]["value"])
+    wrong = tlhub(*asked, "--kind", "classification")
+    assert wrong.returncode == 2
+    assert "is a model for regression" in wrong.stderr

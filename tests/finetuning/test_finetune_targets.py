@@ -247,9 +247,8 @@ def test_the_command_names_labels_above_thresholds_and_numbers(
     said = tlhub("predict", str(labels), str(file)).stdout.splitlines()
     assert [line.split("%")[1].strip() for line in said[1:]] == expected
     assert tlhub("predict", str(labels), str(file), "--quiet").stdout.split() == expected
-    none = next((path for path in sorted(photos.glob("*.png")) if not model(path)), None)
-    if none is not None:
-        assert "none of the labels reaches" in tlhub("predict", str(labels), str(none)).stdout
+    none = next(path for path in sorted(photos.glob("*.png")) if not model(path))
+    assert "none of the labels reaches" in tlhub("predict", str(labels), str(none)).stdout
     [value] = OnnxModel.open(numbers, device="cpu")(file)
     said = tlhub("predict", str(numbers), str(file)).stdout
     assert said.splitlines()[1].strip() == f"brightness = {value.value:.5g}"

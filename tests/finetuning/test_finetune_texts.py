@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -14,7 +15,7 @@ from catalog.errors import UsageError
 from converters.convert import convert
 from converters.folder import ModelFolder
 from converters.runtime import OnnxModel
-from finetuning import cut
+from finetuning import card, cut
 from finetuning.cut import Cut
 from finetuning.finetune import finetune
 from finetuning.objectives import lessons
@@ -88,6 +89,26 @@ def test_texts_are_learned_from_and_predict_says_what_the_report_says(
     reviews.write_text(text)
     changed = json.loads((run("changed").path / "metrics.json").read_text())
     assert changed["features_extracted"] == {"as trained": 1}
+
+
+def test_the_code_of_the_card_says_what_the_model_says_its_prompt_included(
+    encoder: ModelFolder, reviews: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finetune(
+        encoder, reviews, tmp_path / "run", cache=tmp_path / "cache", device="cpu", seconds=0.0
+    )
+    graph = onnx.load(str(folder.onnx))
+    for prompt in ("", "the soup is cold "):
+        for item in graph.metadata_props:
+            if item.key == "tlhub.preprocess":
+                item.value = json.dumps({**json.loads(item.value), "prompt": prompt})
+        onnx.save(graph, str(folder.onnx))
+        code = card.usage(str(folder.path), "text")["ONNX Runtime and tokenizers alone"]
+        exec(code, {})
+        label, score = capsys.readouterr().out.split()
+        [best] = OnnxModel.open(folder.onnx, device="cpu")("a text", top=1)
+        assert label == best.label
+        assert float(score) == pytest.approx(best.score, abs=1e-6)
 
 
 def test_a_model_of_texts_refuses_images(encoder: ModelFolder, make_data, tmp_path: Path) -> None:
