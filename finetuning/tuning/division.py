@@ -25,6 +25,9 @@ ATTENTION = {  # operators
     torch.ops.aten.scaled_dot_product_attention.default,
     torch.ops.aten.softmax.int,
 }
+# What the exporter saw of tensors: it holds on the device that was traced on, and there alone.
+_ASSERTION = torch.ops.aten._assert_tensor_metadata.default
+_CPU = torch.device("cpu")
 _TOLERANCE = 1e-4  # of the range: the same operators in the same order, but for fused kernels
 
 
@@ -86,6 +89,8 @@ class Traced:
             ) from error
         self._module = program.module()
         self._graph = self._module.graph
+        for node in self._graph.find_nodes(op="call_function", target=_ASSERTION):
+            self._graph.erase_node(node)
         _make_functional(self._graph)
         self._nodes = list(self._graph.nodes)
         self._inputs = [node for node in self._nodes if node.op == "placeholder"]
@@ -116,11 +121,11 @@ class Traced:
         own = {name for name, _ in self._module.named_parameters() if name.startswith(OWN)}
         return not own.isdisjoint(names)
 
-    def divide(self, boundary: str, layers: Sequence[str]) -> Division:
+    def divide(self, boundary: str, layers: Sequence[str], device: torch.device = _CPU) -> Division:
         """The network up to ``boundary``, and from there to the tensors of ``layers`` above it.
 
         ``boundary`` may be "": all of the network is the upper part then. A layer may be the
-        embedding or another output.
+        embedding or another output. The parts are on the ``device``, and parameters with them.
 
         Raises:
             ConversionError: the parts together do not compute what the network does.
@@ -135,6 +140,8 @@ class Traced:
         lower.requires_grad_(False)
         division = Division(boundary, lower, upper)
         self._check(division, layers)
+        for part in (lower, upper):
+            _move(part, device)
         return division
 
     def _tensor_of(self, name: str) -> fx.Node:
@@ -217,6 +224,16 @@ def _takes_any(network: Network) -> bool:
     """Whether ``forward`` takes ``*tensors``, which the exporter counts as one argument."""
     kinds = {item.kind for item in inspect.signature(network.forward).parameters.values()}
     return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _move(part: fx.GraphModule, device: torch.device) -> None:
+    """Put a part on a device, what it makes of nothing (positions, masks) included."""
+    for node in part.graph.nodes:
+        node.args = tuple(device if isinstance(item, torch.device) else item for item in node.args)
+        if "device" in node.kwargs:
+            node.update_kwarg("device", device)
+    part.recompile()
+    part.to(device)
 
 
 def _is_size(node: fx.Node) -> bool:

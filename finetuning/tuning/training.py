@@ -324,7 +324,8 @@ def _take_step(state: State, loss: float, recipe: Recipe, ranks: Ranks) -> None:
 @contextlib.contextmanager
 def _lower_precision(device: torch.device) -> Iterator[None]:
     """bfloat16 where a GPU has it; on a CPU it makes training slower."""
-    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    is_cuda = device.type == "cuda"
+    enabled = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
         yield
 

@@ -162,7 +162,7 @@ class _Course:
 
     def divided(self, boundary: str) -> Division:
         """The network divided there, with what is to learn in its upper part."""
-        division = self.traced.divide(boundary, self.task.layers)
+        division = self.traced.divide(boundary, self.task.layers, self.task.device)
         if self.task.rank:
             adapters.add(division.upper, self.task.rank, self.seed)
         return division
@@ -194,7 +194,7 @@ def _tried(course: _Course, boundaries: Sequence[str], until: float) -> Iterator
 def _may_mirror(task: Task, photos: Photos, traced: Traced, judge: Judge) -> bool:
     """Whether the fitted head knows mirrored pictures as well: letters and digits it does not."""
     held = judge.held
-    upper = traced.divide("", task.layers).upper.to(task.device)
+    upper = traced.divide("", task.layers, task.device).upper
     own, pool = held[list(task.ranks.own(len(held)))], together(task.stages)
     vectors = [torch.zeros(0, task.features.shape[1])]
     with torch.inference_mode():

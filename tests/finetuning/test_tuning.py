@@ -13,12 +13,14 @@ from torch.nn import functional
 from catalog.errors import TlhubError
 from catalog.record import Preprocess
 from converters.backbone import ImageClassifier
+from converters.convert import convert
 from converters.registry import load_backbone
+from finetuning import lineage
 from finetuning.objectives.classes import OneClass
 from finetuning.objectives.labels import SeveralLabels
 from finetuning.objectives.lessons import ClassLesson
 from finetuning.objectives.numbers import Numbers
-from finetuning.tuning import training
+from finetuning.tuning import adapters, training
 from finetuning.tuning.division import Traced
 from finetuning.tuning.learner import Head, Learner, Likeness
 from finetuning.tuning.texts import Texts
@@ -72,6 +74,47 @@ def test_a_network_of_which_a_part_is_elsewhere_is_divided_again(traced, monkeyp
     batch = torch.randn(3, 3, *SIZE)
     (seen,) = operators.divide("", ["embedding"]).upper(batch)
     torch.testing.assert_close(seen, net(batch)[1])
+
+
+META = torch.device("meta")  # stands for a GPU: it refuses tensors that lie elsewhere
+
+
+def steps_on_meta(operators: Traced, example: tuple[torch.Tensor, ...], *, rank: int) -> None:
+    """A step of training, which has no values there."""
+    division = operators.divide("", ["embedding"], META)
+    if rank:
+        adapters.add(division.upper, rank, 0)
+    given = tuple(tensor.to(META) for tensor in example)
+    width = division.upper(*given)[0].shape[1]
+    weight, zeros = torch.randn(3, width), torch.zeros(width)
+    head = Head(lambda vectors, *_: vectors, weight, torch.zeros(3), zeros, zeros + 1)
+    learner = Learner(division.upper, head).to(META)
+    optimizer = torch.optim.AdamW(learner.learned().values())
+    wanted = torch.zeros(len(example[0]), dtype=torch.long, device=META)
+    ClassLesson((1, 1, 1)).losses(learner.taught(*given), wanted, smoothing=0.1).mean().backward()
+    optimizer.step()
+    assert {tensor.device for tensor in learner.state_dict().values()} == {META}
+
+
+def test_networks_learn_on_another_device_than_they_were_traced_on(traced):
+    _, operators = traced
+    example = torch.zeros(2, 3, *SIZE)
+    steps_on_meta(operators, (example,), rank=0)
+    for boundary in operators.boundaries("embedding"):
+        division = operators.divide(boundary, ["embedding"], META)
+        assert division.upper(*division.lower(example.to(META)))[0].device == META
+
+
+@pytest.mark.parametrize("name", ["bert", "mpnet", "deberta-v2", "modernbert"])
+def test_networks_of_texts_learn_on_another_device_too(name, tmp_path):
+    """What they make of nothing, positions above all, is made there."""
+    model = tiny_texts.network(name)
+    source = tiny_texts.save(model, tmp_path / "source")
+    backbone = lineage.load(convert(tiny_texts.record_of(model), source, tmp_path / "model"))
+    front = backbone.front
+    operators = Traced(backbone.module, front.example(), front.dynamic)
+    for rank in (0, 4):
+        steps_on_meta(operators, front.example(), rank=rank)
 
 
 def photos(count: int = 12) -> Photos:
