@@ -21,8 +21,9 @@ import msgspec
 from filelock import Timeout
 
 from catalog.disk import exchange, filling, flush, writing
-from catalog.errors import IntegrityError, NotFoundError, UsageError
+from catalog.errors import IntegrityError, NotFoundError, UnsafeError, UsageError
 from catalog.locks import lock_file
+from catalog.members import leaves_folder
 from catalog.record import ModelRecord
 
 MANIFEST = "tlhub.json"
@@ -99,7 +100,13 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`tlhub.json`: what the folder is and where it came from; promised to stay readable."""
+    """`tlhub.json`: what the folder is and where it came from; promised to stay readable.
+
+    Every name in it is one inside the folder: of another, however it is read, none is made.
+
+    Raises:
+        UnsafeError: one leads out of it.
+    """
 
     schema_version: int
     kind: Literal["model", "run", "original"]  # the last: files as their publisher has them
@@ -116,6 +123,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exporter: str | None = None  # of torch's, that made the graph; why, where not the usual one
     preprocess: Mapping[str, Any] | None = None  # what becomes of an input before the network
     run: Mapping[str, Any] | None = None  # data, command, seed and metrics of a run
+
+    def __post_init__(self) -> None:
+        for name in (*self.files, *(artifact.path for artifact in self.record.artifacts)):
+            if leaves_folder(name) or "\\" in name:
+                raise UnsafeError(f"{self.uid} names {name!r:.80}, which lies outside of it")
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,7 @@ class ModelFolder:
         Raises:
             NotFoundError: there is no `tlhub.json`.
             IntegrityError: the manifest cannot be read, or a file is missing or cut short.
+            UnsafeError: it names a file outside of the folder.
             UsageError: the manifest is of a newer tlhub.
         """
         try:

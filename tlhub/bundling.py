@@ -22,7 +22,7 @@ from hub_client.bundle import BundledFile, Contents, Folder, HubFile, HubRef
 from hub_client.digests import hash_file
 from hub_client.fetch import fetch
 from hub_client.formats import kind_of
-from hub_client.lockfile import LockFile
+from hub_client.lockfile import LockedModel, LockFile
 from hub_client.mirrors import mirrored
 from hub_client.usage import join
 from tlhub import keeping, locking, pulling
@@ -235,10 +235,28 @@ def _check(
         manifest = manifests[folder.name]
         said = {name: entry.sha256 for name, entry in manifest.files.items()}
         got = {name: sha256 for name, sha256 in folder.files.items() if name != MANIFEST}
-        if lock.get(manifest.uid) is None or (manifest.kind == "model" and said != got):
+        locked = lock.get(manifest.uid)
+        if locked is None or (manifest.kind == "model" and said != got):
             raise IntegrityError(
                 f"{folder.name} in {path} is not what its {MANIFEST} says; nothing was kept"
             )
+        if not _are_locked(manifest.record.artifacts, locked):
+            raise IntegrityError(
+                f"the files of {folder.name} in {path} are not those of its lock file; nothing was "
+                "kept"
+            )
+
+
+def _are_locked(artifacts: Sequence[Artifact], model: LockedModel) -> bool:
+    """Whether they are the files of ``model``, as far as their SHA-256 is stated."""
+    shas = {file.path: file.sha256 for file in model.file}
+    if sorted(artifact.path for artifact in artifacts) != sorted(shas):
+        return False
+    return all(
+        shas[artifact.path].startswith(artifact.digest.value.lower())
+        for artifact in artifacts
+        if artifact.digest is not None and artifact.digest.algorithm == "sha256"
+    )
 
 
 def _put(

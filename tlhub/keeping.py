@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from catalog.errors import NotFoundError, UsageError
+from catalog.errors import NotFoundError, UnsafeError, UsageError
 from converters.folder import MANIFEST, Manifest
 from hub_client import lockfile
 from hub_client.cache import (
@@ -91,7 +91,7 @@ def manifest_of(folder: Path) -> Manifest | None:
     """The manifest of a folder, if it can be read; `ModelFolder.open` says what is wrong."""
     try:
         return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnsafeError):
         return None
 
 

@@ -41,8 +41,9 @@ def link(record: ModelRecord, files: Mapping[str, Path], target: Path) -> ModelF
                 link.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     link.symlink_to(path)
-                except OSError:  # Windows, and some file systems
-                    shutil.copyfile(path, link)
+                except OSError:  # Windows, and some file systems; what exists stays
+                    with path.open("rb") as source, link.open("xb") as copy:
+                        shutil.copyfileobj(source, copy)
         return _manifest(record, entries)
 
     return ModelFolder.create(target, fill, replace=True)

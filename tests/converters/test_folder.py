@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import IntegrityError, StorageError, UsageError
+from catalog.errors import IntegrityError, StorageError, UnsafeError, UsageError
 from catalog.record import ModelRecord
 from converters import folder as folders
 from converters.folder import SCHEMA_VERSION, Manifest, ModelFolder
@@ -41,6 +43,17 @@ def test_a_folder_is_made_whole_and_read_back(tmp_path: Path) -> None:
     made.onnx.write_text("two", encoding="utf-8")
     with pytest.raises(IntegrityError, match="sha256"):
         made.verify()
+
+
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path) -> None:
+    make(tmp_path / "m")
+    (tmp_path / "evil.txt").touch()
+    file = tmp_path / "m" / "tlhub.json"
+    said = json.loads(file.read_text(encoding="utf-8"))
+    said["files"]["../evil.txt"] = {"sha256": hashlib.sha256().hexdigest(), "size_bytes": 0}
+    file.write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(UnsafeError, match="outside"):
+        ModelFolder.open(tmp_path / "m")
 
 
 def test_what_exists_is_replaced_only_when_asked_and_only_if_it_is_tlhubs(tmp_path: Path) -> None:

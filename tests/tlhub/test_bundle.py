@@ -113,6 +113,39 @@ def _into_home(contents: dict[str, object]) -> None:
     folder["files"]["../../../evil"] = folder["files"]["tlhub.json"]
 
 
+def _original(path: str) -> Change:
+    """A bundle of original files whose manifest names one more than its lock file."""
+
+    def apply(data: bytes) -> bytes:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            files = {m.name: tar.extractfile(m).read() for m in tar}
+        contents = json.loads(files.pop("bundle.json"))
+        folder = contents["folders"][0]
+        manifest = json.loads(files.pop(f"files/{folder['files']['tlhub.json']}"))
+        artifacts = manifest["record"]["artifacts"]
+        artifacts.append(artifacts[0] | {"path": path})
+        manifest |= {"kind": "original", "files": {}}
+        raw = json.dumps(manifest).encode()
+        sha256 = hashlib.sha256(raw).hexdigest()
+        files[f"files/{sha256}"] = raw
+        folder["files"] = {"tlhub.json": sha256}
+        contents["files"] = [
+            {"sha256": name.removeprefix("files/"), "size_bytes": len(body)}
+            for name, body in sorted(files.items())
+        ]
+        contents["lock"] = contents["lock"].replace("\nuid", '\nformat = "original"\nuid')
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as new:
+            first = {"bundle.json": json.dumps(contents).encode()}
+            for name, body in (first | dict(sorted(files.items()))).items():
+                member = tarfile.TarInfo(name)
+                member.size = len(body)
+                new.addfile(member, io.BytesIO(body))
+        return out.getvalue()
+
+    return apply
+
+
 HOSTILE: dict[str, Change] = {
     "a flipped bit": lambda data: data[:-5000] + bytes([data[-5000] ^ 1]) + data[-4999:],
     "cut short": lambda data: data[: len(data) * 2 // 3],
@@ -124,6 +157,8 @@ HOSTILE: dict[str, Change] = {
     "a link": _member(_linked),
     "another name": _member(_renamed),
     "a path that leads out": _contents(_into_home),
+    "an original that leads out": _original("../../../evil"),
+    "an original that is not locked": _original("evil"),
     "a folder elsewhere": _contents(lambda c: c["folders"][0].update(name="../evil")),
     "a repository elsewhere": _contents(lambda c: c["hub_files"][0].update(repo="../../x")),
     "a path in a repository": _contents(lambda c: c["hub_files"][0].update(path="../../../x")),
