@@ -122,7 +122,8 @@ class Store:
             StorageError: they cannot be written; nothing is kept.
         """
         key = artifact.digest.value if artifact.digest is not None else url
-        hasher = Hasher(artifact.digest)
+        git = artifact.digest is not None and artifact.digest.algorithm == "git-sha1"
+        hasher = Hasher(None if git else artifact.digest)
         with self.partial(f"add-{key}") as path:
             try:
                 with writing(path):
@@ -134,6 +135,12 @@ class Store:
                             file.write(chunk)
                         hasher.update(chunk)
                         progress(artifact.path, hasher.size_bytes, artifact.size_bytes)
+                    with writing(path):
+                        file.flush()
+                        os.fsync(file.fileno())
+                    if git:  # its hash begins with the size
+                        with reading(path):
+                            hasher = hash_file(path, artifact.digest)
                     wrong_size = artifact.size_bytes not in {None, hasher.size_bytes}
                     if wrong_size or not hasher.matches:
                         size = f", {artifact.size_bytes} bytes" if artifact.size_bytes else ""
@@ -143,9 +150,6 @@ class Store:
                             hint="the source was changed or tampered with; report it to its "
                             "publisher",
                         )
-                    with writing(path):
-                        file.flush()
-                        os.fsync(file.fileno())
                 return self.adopt(path, hasher.sha256, artifact, url)
             finally:
                 remove_partial(path)

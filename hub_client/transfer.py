@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from catalog.disk import writing
+from catalog.disk import reading, writing
 from catalog.errors import (
     AccessError,
     IntegrityError,
@@ -22,7 +22,7 @@ from catalog.errors import (
     StorageError,
 )
 from catalog.record import Digest
-from hub_client.digests import GitSha1, Hasher
+from hub_client.digests import GitSha1, Hasher, hash_file
 from hub_client.network import Http, Response, redact, split_credentials
 from hub_client.partial import Partial, remove_partial
 from hub_client.patience import Patience, Transient
@@ -56,7 +56,7 @@ class Wish:
     size_bytes: int | None = None
     spare_bytes: int = 0  # what will be written besides, and must find room too
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
-    git_sha1: str | None = None  # git's name for the content; needs `size_bytes`
+    git_sha1: str | None = None  # git's name for the content
 
     @property
     def small(self) -> bool:
@@ -64,7 +64,7 @@ class Wish:
         return self.size_bytes is not None and self.size_bytes <= SMALL_BYTES
 
     def hasher(self) -> Hasher:
-        """What its bytes are given to."""
+        """What its bytes are given to; without the size, git's name is for the whole file."""
         git = None
         if self.git_sha1 is not None and self.size_bytes is not None:
             git = GitSha1(self.git_sha1, self.size_bytes)
@@ -148,7 +148,7 @@ def _download(
                 reached=lambda: part.size_bytes,
                 sleep=http.sleep,
             )
-            hasher = part.hashed()
+            hasher = _hashed(part, wish)
             if hasher.matches:
                 part.finish()
                 progress(wish.label, hasher.size_bytes, hasher.size_bytes)
@@ -168,6 +168,15 @@ def _download(
     finally:
         with contextlib.suppress(StorageError):  # what matters was raised before, or is flushed
             part.close()
+
+
+def _hashed(part: Partial, wish: Wish) -> Hasher:
+    """The hash of all that is here: git's too, which begins with the size."""
+    hasher = part.hashed()
+    if wish.git_sha1 is None or hasher.git is not None or not hasher.matches:
+        return hasher
+    with reading(part.path):
+        return hash_file(part.path, Digest(algorithm="git-sha1", value=wish.git_sha1))
 
 
 def refuse_encoding(response: Response) -> None:

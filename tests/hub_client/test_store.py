@@ -33,6 +33,9 @@ def test_a_damaged_blob_is_not_found_and_gives_way_to_the_right_one(store, artif
 def test_wrong_bytes_are_refused_and_leave_nothing(store, artifact, nothing_left_in):
     with pytest.raises(IntegrityError, match=hashlib.sha256(b"heights").hexdigest()):
         store.add([b"heights"], artifact(b"weights"), "file:///w")
+    git = Digest(algorithm="git-sha1", value=hashlib.sha1(b"blob 7\0weights").hexdigest())
+    with pytest.raises(IntegrityError, match="git sha1"):
+        store.add([b"heights"], artifact(b"weights", digest=git, size_bytes=None), "file:///w")
     nothing_left_in(store)
 
 
@@ -52,6 +55,7 @@ def test_a_failure_half_way_leaves_nothing(store, artifact, nothing_left_in):
         Digest(algorithm="sha256", value=hashlib.sha256(b"weights").hexdigest()[:8], prefix=True),
         Digest(algorithm="md5", value=hashlib.md5(b"weights").hexdigest()),
         Digest(algorithm="sha384", value=hashlib.sha384(b"weights").hexdigest()),
+        Digest(algorithm="git-sha1", value=hashlib.sha1(b"blob 7\0weights").hexdigest()),
         None,
     ],
 )

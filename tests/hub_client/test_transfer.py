@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from pathlib import Path
@@ -15,9 +16,10 @@ from catalog.errors import (
     StorageError,
     TlhubError,
 )
-from catalog.record import Digest
+from catalog.record import Artifact, Digest
 from hub_client.network import Http, HttpSettings
 from hub_client.patience import Patience
+from hub_client.sources.single import wish_for
 from hub_client.transfer import Received, Wish, download
 
 QUICK = Patience(tries=4, first_wait_s=0.01)
@@ -53,6 +55,20 @@ def test_bytes_are_received_hashed_and_counted(server, served, data, get):
     assert received.path.read_bytes() == data
     assert (received.sha256, received.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
     assert server.asked("/w", "accept-encoding") == ["identity"]
+
+
+def test_gits_name_is_checked_of_a_file_of_unknown_size(server, served, data, get):
+    name = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    digest = Digest(algorithm="git-sha1", value=name)
+    url = server.url("/w")
+    wish = wish_for(Artifact(path="w.bin", format="pytorch", urls=(url,), digest=digest), url)
+    server.files["/w"] = served(data, etag='"1"')
+    with contextlib.closing(Http()) as http:
+        assert download(wish, get.partial, http).path.read_bytes() == data
+        server.files["/w"] = served(data[::-1], etag='"2"')
+        with pytest.raises(IntegrityError, match=f"expected git sha1 {name}"):
+            download(wish, get.partial, http, patience=QUICK)
+    assert nothing_left(get.partial)
 
 
 def test_a_dropped_line_is_resumed_where_it_broke(server, served, data, get):
