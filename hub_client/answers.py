@@ -16,13 +16,23 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 def described(response: Response, wish: Wish) -> Origin:
     """The object that is sent, as it is known again later."""
-    etag = response.headers.get("etag", "")
     return Origin(
         url=split_credentials(wish.url)[0],
-        etag=etag if etag.startswith('"') else None,  # a weak one proves nothing about bytes
+        etag=response.headers.get("etag"),
         last_modified=response.headers.get("last-modified"),
         size_bytes=response.length_bytes,
     )
+
+
+def is_same(response: Response, origin: Origin) -> bool:
+    """Whether an answer is of the object that was begun with, by all that it says of it."""
+    etag, modified = response.headers.get("etag"), response.headers.get("last-modified")
+    if etag is not None and origin.etag is not None:
+        if etag != origin.etag:
+            return False
+        if etag.startswith('"'):  # the same bytes, whatever each server says of their age
+            return True
+    return modified is None or origin.last_modified in {None, modified}
 
 
 def continues(response: Response, span: Span, origin: Origin) -> bool:
@@ -30,11 +40,9 @@ def continues(response: Response, span: Span, origin: Origin) -> bool:
     found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
     if response.status != PARTIAL_CONTENT or found is None:
         return False
-    etag = response.headers.get("etag")
-    same = origin.etag is None or etag is None or etag == origin.etag
     first, last, total = map(int, found.groups())
     return (
-        same
+        is_same(response, origin)
         and first == span.at
         and last == (span.end if span.end is not None else total) - 1
         and origin.size_bytes in {None, total}

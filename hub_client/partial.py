@@ -36,7 +36,7 @@ Range = tuple[int, int]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which object the bytes are of; ``etag`` only where it is a strong one."""
+    """Which object the bytes are of."""
 
     url: str
     etag: str | None = None
@@ -46,8 +46,9 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def validator(self) -> str | None:
-        """What `If-Range` asks for."""
-        return self.etag or self.last_modified
+        """What `If-Range` asks for: a weak ETag proves nothing about bytes."""
+        strong = self.etag is not None and self.etag.startswith('"')
+        return self.etag if strong else self.last_modified
 
 
 class Partial:

@@ -18,7 +18,7 @@ import msgspec
 
 from catalog.disk import check_space, writing
 from catalog.errors import AccessError, NetworkError, NotFoundError
-from hub_client.answers import OK, PARTIAL_CONTENT, continues, described, total_of
+from hub_client.answers import OK, PARTIAL_CONTENT, continues, described, is_same, total_of
 from hub_client.network import Http, Response, origin_of, redact, split_credentials
 from hub_client.partial import Partial
 from hub_client.patience import Patience, Transient
@@ -216,7 +216,7 @@ class Round:
         origin = self._part.origin
         if origin is not None and continues(response, asked, origin):
             return
-        if origin is None or described(response, self._wish).etag != origin.etag:
+        if origin is None or not is_same(response, origin):
             raise _Changed
         self._part.single = True
         raise Transient(NetworkError(f"{redact(response.url)} does not send ranges"))

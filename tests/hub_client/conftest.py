@@ -29,6 +29,7 @@ class Served:
     etag: str | None = None
     kind: str = "application/octet-stream"
     ranges: bool = True
+    heeds: bool = True  # what `If-Range` says
     headers: Mapping[str, str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)  # instead of an answer
     drops: list[int] = field(default_factory=list)  # absolute offset at which the line breaks
@@ -128,7 +129,8 @@ class Server:
         """Send status and headers; at which bytes the body begins and ends."""
         length = len(file.body)
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.get("range", ""))
-        if not file.ranges or asked.get("if-range") not in {None, file.etag}:
+        changed = file.heeds and asked.get("if-range") not in {None, file.etag}
+        if not file.ranges or changed:
             span = None
         start = int(span[1]) if span else 0
         stop = min(length, int(span[2]) + 1) if span and span[2] else length

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from catalog.errors import IntegrityError
+from catalog.errors import IntegrityError, NetworkError
 from catalog.record import Digest
 from hub_client import ranges, spans
 from hub_client.network import Http
@@ -113,6 +113,26 @@ def test_without_a_digest_the_etag_alone_keeps_two_files_apart(server, served, g
         file.body, file.etag, file.pause_s = new, '"2"', 0.0
 
     server.files["/w"] = served(BODY, etag='"1"', pause_s=SLOW_S, then=[replace])
+    assert get(server.url("/w"), None).path.read_bytes() == new
+
+
+@pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
+@pytest.mark.parametrize("died", [False, True])
+def test_without_a_digest_no_other_version_is_joined_to_what_is_here(
+    server, served, get, header, died
+):
+    old, new = BODY[:900_000], BODY[-900_000:]
+    said = {"ETag": ('W/"1"', 'W/"2"'), "Last-Modified": ("Mon, 1 Jan", "Tue, 2 Jan")}[header]
+
+    def replace(file):
+        file.body, file.headers = new, {header: said[1]}
+
+    server.files["/w"] = served(
+        old, headers={header: said[0]}, heeds=False, drops=[500_000], then=[replace]
+    )
+    if died:
+        with pytest.raises(NetworkError):
+            get(server.url("/w"), None, tries=1)
     assert get(server.url("/w"), None).path.read_bytes() == new
 
 
