@@ -42,9 +42,12 @@ class BundledFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     size_bytes: Size
 
 
-class HubFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One place in the Hugging Face cache."""
+class HubFile(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One place in the Hugging Face cache, or in that of another hub."""
 
+    hub: str = ""  # as the address of a file names it
     repo: Name
     commit: Name
     path: Name
@@ -52,9 +55,12 @@ class HubFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sha256: Sha256
 
 
-class HubRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HubRef(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """What a branch or tag pointed at."""
 
+    hub: str = ""  # as the address of a file names it
     repo: Name
     revision: Name
     commit: Name

@@ -13,6 +13,7 @@ import msgspec
 from catalog.errors import NotFoundError, OfflineError, StorageError, TlhubError, UsageError
 from catalog.record import Artifact, Digest
 from hub_client.failures import Failure, combine
+from hub_client.mirrors import Mirrors, mirrored
 from hub_client.network import redact, split_url
 from hub_client.progress import Progress, silent
 from hub_client.sources.registry import is_local, open_source, scheme_of
@@ -28,6 +29,7 @@ def fetch(
     artifacts: Sequence[Artifact],
     store: Store,
     *,
+    mirrors: Mirrors = (),
     offline: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Path]:
@@ -42,8 +44,8 @@ def fetch(
             the gravest of their reasons, all of which are in the message.
         StorageError: the store cannot be read or written.
     """
-    with _Sources(Job(store, progress)) as sources:
-        todo = [_with_digest(artifact) for artifact in artifacts]
+    with _Sources(Job(store, progress, mirrors)) as sources:
+        todo = [_with_digest(artifact) for artifact in mirrored(artifacts, mirrors)]
         found: dict[str, Path] = {}
         for artifact in todo:
             path = sources.find(artifact)

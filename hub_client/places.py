@@ -14,7 +14,7 @@ import msgspec
 from catalog.errors import TlhubError, UsageError
 from catalog.record import Artifact
 from hub_client.failures import Failure, combine
-from hub_client.mirrors import Mirrors, on
+from hub_client.mirrors import Mirrors, mirrored, on
 from hub_client.sources.registry import open_source, scheme_of
 from hub_client.sources.source import Job, Place, Source, Wanted
 from hub_client.store import Store
@@ -40,6 +40,7 @@ def resolve(url: str, job: Job, *, offline: bool = False, mirrors: Mirrors = ())
     if page:
         revision, path = page["revision"], unquote(page["path"] or "")
         url = f"hf:{page['repo']}{f'@{revision}' if revision else ''}{f'!{path}' if path else ''}"
+    job = replace(job, mirrors=mirrors)
     failures: list[Failure] = []
     asked = [("", "")]
     if scheme_of(url) in _LISTED:
@@ -56,7 +57,7 @@ def resolve(url: str, job: Job, *, offline: bool = False, mirrors: Mirrors = ())
     raise combine(url, failures)
 
 
-def find(artifacts: Iterable[Artifact], store: Store) -> dict[str, Path]:
+def find(artifacts: Iterable[Artifact], store: Store, mirrors: Mirrors = ()) -> dict[str, Path]:
     """Those artifacts that are on this machine, by their path; every byte is hashed."""
     here: dict[str, Path] = {}
     sources: dict[str, Source] = {}
@@ -65,11 +66,11 @@ def find(artifacts: Iterable[Artifact], store: Store) -> dict[str, Path]:
         def source_of(url: str) -> Source:
             scheme = scheme_of(url)
             if scheme not in sources:
-                source = open_source(scheme, Job(store))
+                source = open_source(scheme, Job(store, mirrors=mirrors))
                 sources[scheme] = opened.enter_context(contextlib.closing(source))
             return sources[scheme]
 
-        for artifact in artifacts:
+        for artifact in mirrored(artifacts, mirrors):
             for url in artifact.urls:
                 with contextlib.suppress(UsageError):  # a scheme of a later tlhub
                     path = source_of(url).find(Wanted(artifact, url))

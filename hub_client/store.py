@@ -158,7 +158,7 @@ class Store:
     def partial(self, key: str) -> Iterator[Path]:
         """The one place for the partial file of ``key``, owned until the end of the block."""
         with self.lock(key):
-            yield self.tmp / f"{_file_name(key)}.part"
+            yield self.tmp / f"{file_name(key)}.part"
 
     def drop_outdated(self, brought: Callable[[str], bool]) -> None:
         """Remove partials of URLs whose files are here by now, unless somebody is at them."""
@@ -173,7 +173,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Keep every other process out of ``key``; waits for as long as another one is in."""
-        with holding(self.home / "locks" / f"{_file_name(key)}.lock", self.locks):
+        with holding(self.home / "locks" / f"{file_name(key)}.lock", self.locks):
             yield
 
     def _candidates(self, artifact: Artifact, url: str | None) -> list[str]:
@@ -201,10 +201,10 @@ class Store:
             return self.home / "refs" / "url" / hashlib.sha256(url.encode()).hexdigest()
         if digest.algorithm == "sha256":
             return None
-        return self.home / "refs" / digest.algorithm / _file_name(digest.value)
+        return self.home / "refs" / digest.algorithm / file_name(digest.value)
 
 
-def _file_name(key: str) -> str:
+def file_name(key: str) -> str:
     """A file name for any key: readable, and distinct for distinct keys."""
     readable = re.sub(r"[^\w.=-]+", "-", key.rpartition("@")[2])[:48].strip("-.")
     return f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

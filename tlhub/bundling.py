@@ -23,14 +23,16 @@ from hub_client.digests import hash_file
 from hub_client.fetch import fetch
 from hub_client.formats import kind_of
 from hub_client.lockfile import LockedModel, LockFile
-from hub_client.mirrors import mirrored
+from hub_client.sources.source import Job
 from hub_client.usage import join
-from tlhub import keeping, locking, pulling
+from tlhub import locking, pulling
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
 if TYPE_CHECKING:
+    from hub_client.sources.hf import HuggingFaceSource
     from hub_client.sources.hf_cache import RepoCache
+    from hub_client.sources.hf_errors import RepoFile
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ def bundle(
     for _, folder in sorted(folders.items()):
         plan = locking.as_it_is(folder.manifest)
         files = fetch(
-            mirrored(plan.artifacts, settings.mirrors),
+            plan.artifacts,
             settings.store,
+            mirrors=settings.mirrors,
             offline=settings.offline,
             progress=lambda label, done, total: progress(Event(label, done, total)),
         )
@@ -133,52 +136,49 @@ class _Picked:
 
     def __init__(self) -> None:
         self.sources: dict[str, Path] = {}
-        self._hub_files: dict[tuple[str, str, str], HubFile] = {}
-        self._hub_refs: dict[tuple[str, str], HubRef] = {}
+        self._hub_files: dict[tuple[str, str, str, str], HubFile] = {}
+        self._hub_refs: dict[tuple[str, str, str], HubRef] = {}
         self._folders: list[Folder] = []
         self._listings: dict[str, str] = {}
-        self._repositories: set[tuple[str, str]] = set()
+        self._repositories: set[tuple[str, str, str]] = set()
 
     def original(self, artifact: Artifact, path: Path, sha256: str, settings: Settings) -> None:
-        """A file as it was fetched, and where it is in the Hugging Face cache if it is there."""
+        """A file as it was fetched, and where it is in the cache of a hub if it is there."""
         self.sources[sha256] = path
-        root = keeping.paths(settings)["hf"]
-        if not path.is_relative_to(root):
-            return
-        from hub_client.sources.hf_cache import RepoCache
-        from hub_client.sources.hf_errors import RepoFile
+        source = _hubs(settings)
+        for file in _repo_files(artifact.urls):
+            cache = source.cache(file)
+            if path.is_relative_to(cache.folder):
+                place = file.endpoint or "", file.repo, file.revision, file.path
+                self._of_hub(place, path.resolve().name, sha256)
+                if place[:3] not in self._repositories:
+                    self._repositories.add(place[:3])
+                    self._beside(cache, place[0], file.revision, settings)
+                return
 
-        urls = (url for url in artifact.urls if url.startswith(("hf:", "hub+")))
-        file = RepoFile.parse(next(urls))
-        place = file.repo, file.revision, file.path
-        self._of_hub(place, path.resolve().name, sha256)
-        if place[:2] not in self._repositories:
-            self._repositories.add(place[:2])
-            self._beside(RepoCache(root, file.repo), file.revision, settings)
-
-    def _beside(self, cache: RepoCache, commit: str, settings: Settings) -> None:
+    def _beside(self, cache: RepoCache, hub: str, commit: str, settings: Settings) -> None:
         """What else is here of a repository at a commit, but for weights: and all that names it."""
         for name, etag, _ in cache.entries(commit):
             if not kind_of(name).is_weights:
                 sha256 = hash_file(cache.pointer(commit, name)).sha256
                 self.sources[sha256] = cache.pointer(commit, name)
-                self._of_hub((cache.repo, commit, name), etag, sha256)
+                self._of_hub((hub, cache.repo, commit, name), etag, sha256)
         refs = cache.folder / "refs"
         for ref in refs.rglob("*"):
             revision = ref.relative_to(refs).as_posix()
             if ref.is_file() and cache.commit_of(revision) == commit:
-                named = HubRef(repo=cache.repo, revision=revision, commit=commit)
-                self._hub_refs[cache.repo, revision] = named
+                named = HubRef(hub=hub, repo=cache.repo, revision=revision, commit=commit)
+                self._hub_refs[hub, cache.repo, revision] = named
         listings = settings.home / "listings"
         for listing in listings.glob(f"*/{cache.repo.replace('/', '--')}/{commit}.json"):
             sha256 = hash_file(listing).sha256
             self.sources[sha256] = listing
             self._listings[listing.relative_to(listings).as_posix()] = sha256
 
-    def _of_hub(self, place: tuple[str, str, str], etag: str, sha256: str) -> None:
-        repo, commit, path = place
+    def _of_hub(self, place: tuple[str, str, str, str], etag: str, sha256: str) -> None:
+        hub, repo, commit, path = place
         self._hub_files[place] = HubFile(
-            repo=repo, commit=commit, path=path, etag=etag, sha256=sha256
+            hub=hub, repo=repo, commit=commit, path=path, etag=etag, sha256=sha256
         )
 
     def folder(self, folder: ModelFolder) -> None:
@@ -225,6 +225,15 @@ def _check(
 ) -> None:
     """Refuse a bundle whose parts contradict each other."""
     here = {file.sha256: file.size_bytes for file in contents.files}
+    urls = [url for model in lock.model for file in model.file for url in file.urls]
+    locked_at = {(file.endpoint or "", file.repo, file.revision) for file in _repo_files(urls)}
+    at = {(file.hub, file.repo, file.commit) for file in contents.hub_files}
+    at |= {(ref.hub, ref.repo, ref.commit) for ref in contents.hub_refs}
+    listed = {f"{repo.replace('/', '--')}/{commit}.json" for _, repo, commit in locked_at}
+    if at - locked_at or {name.partition("/")[2] for name in contents.listings} - listed:
+        raise IntegrityError(
+            f"{path} holds files of repositories that its lock file does not name; nothing was kept"
+        )
     for model in lock.model:
         for file in model.file:
             if here.get(file.sha256) != file.size_bytes:
@@ -281,11 +290,13 @@ def _put(
     stock.expect(file.sha256 for _, file in originals)
     stock.expect(sha256 for folder in folders for sha256 in folder.files.values())
     stock.expect(contents.listings.values())
-    _put_in_hub_cache(contents, stage, keeping.paths(settings)["hf"])
+    _put_in_hub_cache(contents, stage, settings)
     for name, sha256 in contents.listings.items():
-        stock.take(sha256, stage / name)
-        (settings.home / "listings" / name).parent.mkdir(parents=True, exist_ok=True)
-        (stage / name).replace(settings.home / "listings" / name)
+        place = settings.home / "listings" / name
+        if not place.exists():
+            stock.take(sha256, stage / name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (stage / name).replace(place)
     for folder in folders:
         work = stage / f"folder-{folder.name}"
         for name, sha256 in folder.files.items():
@@ -322,11 +333,22 @@ class _Stock:
                 (self._stage / sha256).rename(to)
 
 
-def _put_in_hub_cache(contents: Contents, stage: Path, root: Path) -> None:
-    from hub_client.sources.hf_cache import RepoCache
+def _put_in_hub_cache(contents: Contents, stage: Path, settings: Settings) -> None:
+    """Add to what is there; a commit never changes, and a branch stays where it was seen last.
 
-    for file in contents.hub_files:
-        cache = RepoCache(root, file.repo)
+    Raises:
+        IntegrityError: a file is there with other content; nothing was put.
+    """
+    from hub_client.sources.hf_errors import RepoFile
+
+    source = _hubs(settings)
+    files = [
+        (file, source.cache(RepoFile(file.repo, file.commit, file.path, file.hub or None)))
+        for file in contents.hub_files
+    ]
+    for file, cache in files:
+        _refuse_other(file, cache.pointer(file.commit, file.path))
+    for file, cache in files:
         cache.prepare()
         with cache.locked([file.etag]):
             fresh = cache.blobs / f"{file.etag}.{os.urandom(4).hex()}.incomplete"
@@ -341,4 +363,30 @@ def _put_in_hub_cache(contents: Contents, stage: Path, root: Path) -> None:
             cache.settle()
             cache.point(file.commit, file.path, file.etag)
     for ref in contents.hub_refs:
-        RepoCache(root, ref.repo).note(ref.revision, ref.commit)
+        cache = source.cache(RepoFile(ref.repo, ref.revision, "", ref.hub or None))
+        if cache.commit_of(ref.revision) is None:
+            cache.note(ref.revision, ref.commit)
+
+
+def _refuse_other(file: HubFile, pointer: Path) -> None:
+    try:
+        other = pointer.readlink().name != file.etag
+    except OSError:  # it is not there, or a copy
+        other = pointer.is_file() and hash_file(pointer).sha256 != file.sha256
+    if other:
+        raise IntegrityError(
+            f"{file.path} of {file.repo} at {file.commit} is another file here; nothing was kept"
+        )
+
+
+def _hubs(settings: Settings) -> HuggingFaceSource:
+    """What knows where the cache of a repository is."""
+    from hub_client.sources.hf import HuggingFaceSource
+
+    return HuggingFaceSource(Job(settings.store, mirrors=settings.mirrors))
+
+
+def _repo_files(urls: Iterable[str]) -> list[RepoFile]:
+    from hub_client.sources.hf_errors import RepoFile
+
+    return [RepoFile.parse(url) for url in urls if url.startswith(("hf:", "hub+"))]

@@ -16,7 +16,6 @@ from hub_client import lockfile
 from hub_client.digests import hash_file
 from hub_client.fetch import fetch
 from hub_client.lockfile import LockedFile, LockedModel, LockedOnnx, LockFile
-from hub_client.mirrors import mirrored
 from hub_client.network import without_credentials
 from tlhub import keeping, pulling
 from tlhub.progress import Event, Progress, silent
@@ -212,8 +211,9 @@ def _unstated(plan: pulling.Plan, settings: Settings, progress: Progress) -> dic
     """The files that must be read to know their SHA-256."""
     unknown = [artifact for artifact in plan.artifacts if not _is_stated(artifact)]
     return fetch(
-        mirrored(unknown, settings.mirrors),
+        unknown,
         settings.store,
+        mirrors=settings.mirrors,
         offline=settings.offline,
         progress=lambda label, done, total: progress(Event(label, done, total)),
     )

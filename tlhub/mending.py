@@ -19,7 +19,6 @@ from converters.folder import MANIFEST
 from hub_client.cache import hashes, remove
 from hub_client.digests import Hasher
 from hub_client.fetch import fetch
-from hub_client.mirrors import mirrored
 from hub_client.store import Store
 from tlhub import keeping, locking, pulling
 from tlhub.keeping import Kept
@@ -281,7 +280,8 @@ def _mend_folder(one: Kept, settings: Settings, progress: Progress) -> _Outcome:
 
 def _fetch(artifacts: Iterable[Artifact], settings: Settings, progress: Progress) -> None:
     fetch(
-        mirrored(artifacts, settings.mirrors),
+        [*artifacts],
         settings.store,
+        mirrors=settings.mirrors,
         progress=lambda label, done, total: progress(Event(label, done, total)),
     )

@@ -23,7 +23,6 @@ from catalog.record import Artifact, ModelRecord
 from hub_client import selection
 from hub_client.cache import remove, unfinished
 from hub_client.fetch import fetch
-from hub_client.mirrors import mirrored
 from hub_client.network import without_credentials
 from hub_client.places import find, note, resolve
 from hub_client.sources.registry import is_url, scheme_of
@@ -133,7 +132,7 @@ def plan(
 
 def here(plan: Plan, settings: Settings) -> dict[str, Path]:
     """Those of the plan's files that are on this machine, by path; every byte is hashed."""
-    return find(mirrored(plan.artifacts, settings.mirrors), settings.store)
+    return find(plan.artifacts, settings.store, settings.mirrors)
 
 
 def pull(
@@ -185,8 +184,9 @@ def _make(
     what = plan.artifacts[0].path if count == 1 else f"{count} files"
     progress(Event(f"fetching {what}"))
     files = fetch(
-        mirrored(plan.artifacts, settings.mirrors),
+        plan.artifacts,
         store,
+        mirrors=settings.mirrors,
         offline=settings.offline,
         progress=lambda label, done, total: progress(Event(label, done, total)),
     )
@@ -351,8 +351,12 @@ def _described(
     named = repositories.small_files(there)
     if any((there[name].size_bytes or 0) > repositories.LARGEST_BYTES for name in named):
         return repositories.Said(record, "its configuration is larger than any is")
-    wanted = mirrored([there[name] for name in sorted(named)], settings.mirrors)
-    files = fetch(wanted, job.store, offline=settings.offline) if wanted else {}
+    files = fetch(
+        [there[name] for name in sorted(named)],
+        job.store,
+        mirrors=settings.mirrors,
+        offline=settings.offline,
+    )
     there_are = [*named, *(a.path for a in artifacts)]
     return repositories.look(record, files, there_are, preprocess=options.preprocess)
 

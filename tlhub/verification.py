@@ -202,7 +202,7 @@ class _Look:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         roots = [folder.resolve(), (self.settings.home / "blobs").resolve()]
-        caches = [Path(HF_HUB_CACHE).resolve()]
+        caches = [Path(HF_HUB_CACHE).resolve(), (self.settings.home / "hubs").resolve()]
         if folder.parent.name == "snapshots":  # of a cache elsewhere
             roots.append((folder.parent.parent / "blobs").resolve())
         real = path.resolve()

@@ -6,7 +6,8 @@ own transfer, which resumes and hashes them (SHA-256 for LFS files, git's SHA-1 
 Large files that the hub offers by Xet come by that, and are hashed all the same.
 
 `hub+https://host/owner/name` is the same on another hub than the one HF_ENDPOINT names, which is
-not told who we are.
+not told who we are. It has a cache of its own, as its names are not those of the other, unless it
+is a mirror of it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from catalog.errors import (
 )
 from catalog.record import Artifact
 from hub_client.digests import GitSha1, Hasher
+from hub_client.mirrors import places
 from hub_client.network import Http, origin_of
 from hub_client.partial import own_path, sweep
 from hub_client.sources.hf_cache import PARTIAL, RepoCache
@@ -45,6 +47,7 @@ from hub_client.sources.hf_listing import (
 )
 from hub_client.sources.hf_xet import by_xet
 from hub_client.sources.source import Job, Place, Wanted
+from hub_client.store import file_name
 from hub_client.transfer import SMALL_BYTES, Received, Wish
 from hub_client.transfer_many import download_many
 
@@ -85,12 +88,20 @@ class HuggingFaceSource:
         """Let stock clients find by its branch or tag what was fetched of ``place``."""
         file = RepoFile.parse(place.url)
         if place.revision and not COMMIT.fullmatch(place.revision):
-            self._cache(file).note(place.revision, file.revision)
+            self.cache(file).note(place.revision, file.revision)
+
+    def cache(self, file: RepoFile) -> RepoCache:
+        """The cache of its repository: of another hub a place apart, but for mirrors."""
+        root = self._root
+        mirrors = places([f"hf:{file.repo}"], self._job.mirrors)
+        if not self._is_own(file) and file.repo_url not in mirrors:
+            root = self._job.store.home / "hubs" / file_name(file.endpoint or "")
+        return RepoCache(root, file.repo)
 
     def find(self, wanted: Wanted) -> Path | None:
         """The file in the cache, where a digest or a commit says which one it has to be."""
         file, digest = RepoFile.parse(wanted.url), wanted.artifact.digest
-        cache, commit = self._cache(file), file.revision
+        cache, commit = self.cache(file), file.revision
         if not COMMIT.fullmatch(commit):
             commit = (digest and cache.commit_of(commit)) or ""
         pointer = cache.pointer(commit, file.path) if commit else None
@@ -113,7 +124,7 @@ class HuggingFaceSource:
     def bring(self, wanted: Sequence[Wanted]) -> Mapping[str, Path | TlhubError]:
         """Download into the cache what another process has not brought by now."""
         first = RepoFile.parse(wanted[0].url)
-        listing, cache = self._listing(first), self._cache(first)
+        listing, cache = self._listing(first), self.cache(first)
         answers: Answers = {}
         todo: dict[str, list[tuple[Wanted, Entry]]] = {}  # files of the same content come once
         for item in wanted:
@@ -135,7 +146,7 @@ class HuggingFaceSource:
                     items[0][1].size_bytes,
                     endpoint=first.endpoint or self._endpoint,
                     token=self._token(first),
-                    cache=self._root,
+                    cache=cache.root,
                     progress=self._job.progress,
                     http=self._http,
                 )
@@ -213,18 +224,18 @@ class HuggingFaceSource:
         key = (file.endpoint, file.repo, file.revision)
         if key not in self._known:
             endpoint = file.endpoint or self._endpoint
-            name = re.sub(r"\W+", "-", endpoint)
-            folder = self._job.store.home / "listings" / name
+            folder = self._job.store.home / "listings" / file_name(endpoint)
             listings = Listings(endpoint, self._token(file), folder, self._http)
-            self._known[key] = listings.at(file, self._cache(file), offline=offline)
+            self._known[key] = listings.at(file, self.cache(file), offline=offline)
         return self._known[key]
 
-    def _cache(self, file: RepoFile) -> RepoCache:
-        return RepoCache(self._root, file.repo)
+    def _is_own(self, file: RepoFile) -> bool:
+        """Whether it is of the hub that `HF_ENDPOINT` names."""
+        return file.endpoint is None or origin_of(file.endpoint) == origin_of(self._endpoint)
 
     def _token(self, file: RepoFile) -> str | None:
         """The user's token as `huggingface_hub` finds it. It is for one hub, and no other."""
-        own = file.endpoint is None or origin_of(file.endpoint) == origin_of(self._endpoint)
+        own = self._is_own(file)
         return hub.get_token() if own and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else None
 
 

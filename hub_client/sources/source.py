@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from catalog.errors import TlhubError
 from catalog.record import Artifact, ModelRecord
 from hub_client.progress import Progress, silent
 from hub_client.store import Store
+
+if TYPE_CHECKING:
+    from hub_client.mirrors import Mirrors
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Job:
 
     store: Store
     progress: Progress = silent
+    mirrors: Mirrors = ()
 
 
 @dataclass(frozen=True)

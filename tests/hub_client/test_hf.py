@@ -225,6 +225,25 @@ def test_the_token_opens_a_hub_and_is_not_sent_to_another(hub, put, source, stor
         assert {headers.get("authorization") for _, _, headers in other.log} == {None}
 
 
+def test_two_hubs_with_the_same_names_do_not_meet(hub, put, source, store):
+    put()
+    place = source.resolve("hf:acme/model")
+    source.bring([Wanted(a, a.urls[0]) for a in place.artifacts])
+    source.note(place)
+    before = sorted(source._root.rglob("*"))
+    for other in running():
+        other.put("acme/model", {"config.json": b"{}", "evil.txt": b"x"})
+        theirs = source.resolve(f"hub+{other.url}/acme/model")
+        got = source.bring([Wanted(a, a.urls[0]) for a in theirs.artifacts])
+        source.note(theirs)
+        assert all(path.is_relative_to(store.home / "hubs") for path in got.values())
+        assert source.resolve(theirs.url, offline=True).artifacts == theirs.artifacts
+        [listing] = (store.home / "listings").rglob(f"{theirs.url.rpartition('@')[2]}.json")
+        assert hashlib.sha256(other.url.encode()).hexdigest()[:8] in str(listing)
+    assert sorted(source._root.rglob("*")) == before
+    assert source.resolve("hf:acme/model", offline=True).artifacts == place.artifacts
+
+
 def test_a_hub_that_is_down_is_a_network_error_and_a_listing_serves_offline(hub, put, source):
     put()
     with pytest.raises(OfflineError):

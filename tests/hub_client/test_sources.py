@@ -156,12 +156,12 @@ def test_a_mirror_is_asked_first_and_the_publisher_where_it_fails_or_lies(
     for there in (None, served(data[:-1] + b"x"), served(data[:-9])):
         other_server.files = {} if there is None else {"/mirror/models/w.bin": there}
         other_server.log.clear()
-        assert fetch(mirrored(wanted, mirrors), store)["w.bin"].read_bytes() == data
+        assert fetch(wanted, store, mirrors=mirrors)["w.bin"].read_bytes() == data
         assert other_server.log
         store.blob(sha256(data)).unlink()
     other_server.files["/mirror/models/w.bin"] = served(data)
     server.log.clear()
-    fetch(mirrored(wanted, mirrors), store)
+    fetch(wanted, store, mirrors=mirrors)
     assert server.log == []
 
 
@@ -179,7 +179,7 @@ def test_a_hub_has_mirrors_too_and_artifacts_keep_the_publishers_address(
         assert place.artifacts[0].urls == (f"hf:acme/model@{commit}!w.safetensors",)
         page = f"https://huggingface.co/acme/model/blob/{commit}/w.safetensors"
         assert resolve(page, job, mirrors=mirrors).artifacts == place.artifacts
-        files = fetch(mirrored(place.artifacts, mirrors), store)
+        files = fetch(place.artifacts, store, mirrors=mirrors)
         assert files["w.safetensors"].read_bytes() == b"x" * 20_000
         assert find(place.artifacts, store) == files
     with pytest.raises(NetworkError):

@@ -55,6 +55,19 @@ def test_models_run_where_there_is_no_network(stocked: Machine, island: Machine)
     assert not list((island.home / "tmp").iterdir())
 
 
+def test_a_model_of_another_hub_is_bundled_too(
+    machine: Machine, island: Machine, small_hub: SmallHub
+) -> None:
+    machine.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    model = f"hub+{small_hub.url}/acme/tiny"
+    machine("pull", model, "--format", "original")
+    machine("bundle", model, "-o", "models.tar")
+    [folder] = island.json("pull", "--from", machine.cwd / "models.tar")["models"]
+    assert (Path(folder["path"]) / "config.json").resolve().is_relative_to(island.home / "hubs")
+    assert not (island.folder / "hf").exists()
+    assert island("verify", folder["path"])
+
+
 Change = Callable[[bytes], bytes]
 
 
@@ -161,6 +174,21 @@ HOSTILE: dict[str, Change] = {
     "an original that is not locked": _original("evil"),
     "a folder elsewhere": _contents(lambda c: c["folders"][0].update(name="../evil")),
     "a repository elsewhere": _contents(lambda c: c["hub_files"][0].update(repo="../../x")),
+    "a repository that is not locked": _contents(
+        lambda c: c["hub_files"].append(c["hub_files"][0] | {"repo": "victim/model"})
+    ),
+    "a branch of another repository": _contents(
+        lambda c: c["hub_refs"].append(c["hub_refs"][0] | {"repo": "victim/model"})
+    ),
+    "another hub": _contents(lambda c: c["hub_files"][0].update(hub="https://evil.example")),
+    "a listing of another repository": _contents(
+        lambda c: c.update(
+            listings={
+                name.replace("acme--tiny", "victim--model"): sha256
+                for name, sha256 in c["listings"].items()
+            }
+        )
+    ),
     "a path in a repository": _contents(lambda c: c["hub_files"][0].update(path="../../../x")),
     "a listing elsewhere": _contents(
         lambda c: c.update(listings={"../x": next(iter(c["listings"].values()))})
@@ -188,6 +216,24 @@ def test_what_was_cut_or_tampered_with_is_refused_and_leaves_nothing(
     assert "error: " in said
     assert kept(island) == []
     assert not list(island.folder.rglob("*evil*"))
+
+
+def test_what_is_in_the_cache_stays_what_it_is(bundle: bytes, island: Machine) -> None:
+    path = island.cwd / "whole.tar"
+    path.write_bytes(bundle)
+    with tarfile.open(path) as tar:
+        file = json.loads(tar.extractfile("bundle.json").read())["hub_files"][0]
+    repo = island.folder / "hf" / "hub" / "models--acme--tiny"
+    pointer = repo / "snapshots" / file["commit"] / file["path"]
+    pointer.parent.mkdir(parents=True)
+    pointer.symlink_to(f"../../blobs/{'0' * 40}")
+    assert "another file here" in island("pull", "--from", path, code=6)
+    assert pointer.readlink().name == "0" * 40
+    pointer.unlink()
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("1" * 40, encoding="ascii")
+    island("pull", "--from", path)
+    assert (repo / "refs" / "main").read_text(encoding="ascii") == "1" * 40
 
 
 def test_a_damaged_model_is_not_bundled(machine: Machine) -> None:
