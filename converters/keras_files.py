@@ -48,8 +48,10 @@ _H5_LAMBDA = re.compile(rb'"class_name": ?"(Lambda|__lambda__|TorchModuleWrapper
 
 
 def is_archive(names: list[str]) -> bool:
-    """Are these the members of a `.keras` file?"""
-    return "config.json" in names and any(name.startswith("model.weights.") for name in names)
+    """Are these the members of a `.keras` file? Keras builds its layers without weights, too."""
+    return "config.json" in names and any(
+        name == "metadata.json" or name.startswith("model.weights.") for name in names
+    )
 
 
 def scan_archive(file: Path, archive: zipfile.ZipFile) -> Scan:

@@ -92,7 +92,7 @@ def _scan_zip(look: _Look) -> Scan:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-            if keras_files.is_archive(names):
+            if look.suffix == ".keras" or keras_files.is_archive(names):
                 return keras_files.scan_archive(file, archive)
             if names and all(name.endswith(".npy") for name in names):
                 return headers.scan_npz(file, archive)

@@ -194,9 +194,13 @@ def _head(model: Any) -> Any | None:
 
 
 def _refuse(file: Path, name: str, folder: Path) -> None:
-    """Refuse what would run code, read elsewhere or is damaged, the weights in an archive too."""
-    found = list(scanning.scan(file, name).findings)
-    if name.endswith(".keras") and not found:
+    """Refuse what would run code, read elsewhere or is damaged, the weights in an archive too.
+
+    What is of another format than its name says was not looked at as Keras would read it.
+    """
+    seen = scanning.scan(file, name)
+    found = list(seen.findings)
+    if seen.format == "keras" and not found:
         with zipfile.ZipFile(file) as archive:
             for member in archive.namelist():
                 if member.endswith(".h5"):
@@ -206,6 +210,11 @@ def _refuse(file: Path, name: str, folder: Path) -> None:
             raise UnsafeError(f"{name} was not read: it {finding.what}")
         if finding.verdict == "damaged":
             raise IntegrityError(f"{name} {finding.what}")
+    if seen.format != ("keras" if name.endswith(".keras") else "hdf5"):
+        raise ConversionError(
+            f"{name} is no file of Keras: by its content it is {seen.format}",
+            hint="name it by what it holds, .keras or .h5, or fetch it again",
+        )
 
 
 def _is_whole(file: Path) -> bool:

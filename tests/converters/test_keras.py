@@ -18,7 +18,7 @@ from benchmarks.architectures.subjects import APPLICATIONS
 from benchmarks.architectures.subjects import keras_record as application
 from catalog.errors import ConversionError, IntegrityError, TlhubError, UnsafeError
 from catalog.record import ModelRecord
-from converters import keras_pooling, parity
+from converters import keras_pooling, parity, scanning
 from converters.convert import convert
 from converters.keras_network import keras as on_torch
 from converters.registry import load_backbone
@@ -170,6 +170,45 @@ def test_code_and_other_files_are_refused(small, tmp_path):
     with pytest.raises(UnsafeError, match="from another file"):
         convert(RECORD, {"x.keras": tmp_path / "bad.keras"}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_configuration_without_weights_is_looked_at(tmp_path):
+    keras = on_torch()
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x * 2)])
+    model.save(tmp_path / "whole.keras")
+    for kept in ({"config.json", "metadata.json"}, {"config.json"}):
+        with (
+            zipfile.ZipFile(tmp_path / "whole.keras") as whole,
+            zipfile.ZipFile(tmp_path / "bare.keras", "w") as bare,
+        ):
+            for name in kept:
+                bare.writestr(name, whole.read(name))
+        assert scanning.scan(tmp_path / "bare.keras").verdict == "unsafe"
+        with pytest.raises(UnsafeError, match="Lambda"):
+            convert(RECORD, {"x.keras": tmp_path / "bare.keras"}, tmp_path / "out")
+    (tmp_path / "bare.keras").rename(tmp_path / "bare.zip")
+    with zipfile.ZipFile(tmp_path / "bare.zip", "a") as bare:
+        bare.writestr("metadata.json", "{}")
+    assert scanning.scan(tmp_path / "bare.zip").format == "keras"
+
+
+def test_what_is_of_another_format_than_its_name_says_is_refused(small, tmp_path):
+    (tmp_path / "page").write_text("<!doctype html><title>Not found</title>")
+    small.save(tmp_path / "model.h5")
+    small.save(tmp_path / "model.keras")
+    zipped = zipfile.ZipFile(tmp_path / "pictures", "w")
+    zipped.writestr("a.png", "")
+    zipped.close()
+    for name, other in (
+        ("x.h5", "page"),
+        ("x.keras", "page"),
+        ("x.keras", "model.h5"),
+        ("x.h5", "model.keras"),
+        ("x.keras", "pictures"),
+        ("x.h5", "pictures"),
+    ):
+        with pytest.raises((ConversionError, IntegrityError), match=rf"{name} "):
+            convert(RECORD, {name: tmp_path / other}, tmp_path / "out")
 
 
 def test_what_is_no_model_is_said(small, tmp_path):
