@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from catalog.disk import replacing, writing
 from catalog.errors import DataError, NotFoundError
+from converters.folder import is_channels_last
 from converters.interface import EMBEDDING
 from converters.tables import write
 
@@ -60,9 +61,9 @@ def extract(
     """Write the features of what ``read`` makes of each name to ``out``, in the order of names.
 
     ``out`` ends in `.npy` (with the names in `.txt` beside it), `.csv` or `.parquet`. ``key`` says
-    what computes: parts of an earlier run with another key, layer or other names are not used.
-    ``layer`` is one that ``model`` was opened with, by default its embedding; with ``pool`` a map
-    (C, H, W) or tokens (T, C) become their mean (C,).
+    what computes, and of what: parts of an earlier run with another key, layer or other names are
+    not used. ``layer`` is one that ``model`` was opened with, by default its embedding; with
+    ``pool`` a map (C, H, W) or (H, W, C) or tokens (T, C) become their mean (C,).
 
     Raises:
         DataError: too many cannot be read.
@@ -148,7 +149,7 @@ def _ahead(
 
 def _pooled(row: NDArray[np.float32]) -> NDArray[np.float32]:
     if row.ndim == 3:
-        mean: NDArray[np.float32] = row.mean((1, 2))
+        mean: NDArray[np.float32] = row.mean((0, 1) if is_channels_last(row.shape) else (1, 2))
         return mean
     return row.mean(0) if row.ndim == 2 else row
 

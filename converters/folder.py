@@ -72,6 +72,11 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     gmacs: float  # 1e9 multiply-accumulates for one input
 
 
+def is_channels_last(shape: tuple[int, ...]) -> bool:
+    """Is a map of this shape (H, W, C), as in Swin and all of Keras, and not (C, H, W)?"""
+    return shape[0] == shape[1] != shape[2]
+
+
 class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The same model in another precision, and what it loses against `model.onnx` (fp32).
 

@@ -188,8 +188,9 @@ class OnnxModel(ABC, Generic[One, Answer]):
     def features(self, given: One | Sequence[One], layer: str | None = None) -> NDArray[np.float32]:
         """The embedding float32 (embed_dim,) of one, or (N, embed_dim) of several.
 
-        With ``layer``, one that the model was opened with, its tensor instead: a map (C, H, W) of
-        an image, tokens (T, C) of an image or a text. Several texts must then be of one length.
+        With ``layer``, one that the model was opened with, its tensor instead: a map (C, H, W) or
+        (H, W, C) of an image, tokens (T, C) of an image or a text. Several texts must then be of
+        one length.
 
         Raises:
             UsageError: the graph has no such output.

@@ -18,7 +18,7 @@ import msgspec
 import onnx
 
 from catalog.record import ModelRecord
-from converters.folder import Layer, ModelFolder
+from converters.folder import Layer, ModelFolder, is_channels_last
 from converters.interface import ATTENTION_MASK, EMBEDDING
 
 Pool = Literal["none", "maps", "maps, channels last", "first token", "patches", "words"]
@@ -106,8 +106,8 @@ def _pooled(layer: Layer, share: float, *, is_text: bool) -> Iterator[Stage]:
             yield Stage(name, name, "words", 0, share)
         return
     if len(shape) == 3:
-        last = shape[0] == shape[1] != shape[2]
-        yield Stage(name, name, "maps, channels last" if last else "maps", 0, share)
+        pool: Pool = "maps, channels last" if is_channels_last(shape) else "maps"
+        yield Stage(name, name, pool, 0, share)
     elif len(shape) == 2:
         prefix = _prefix(shape[0])
         if prefix:

@@ -18,7 +18,7 @@ from benchmarks.architectures.subjects import APPLICATIONS
 from benchmarks.architectures.subjects import keras_record as application
 from catalog.errors import ConversionError, IntegrityError, TlhubError, UnsafeError
 from catalog.record import ModelRecord
-from converters import keras_pooling, parity, scanning
+from converters import extraction, keras_pooling, parity, scanning
 from converters.convert import convert
 from converters.keras_network import keras as on_torch
 from converters.registry import load_backbone
@@ -113,6 +113,20 @@ def test_an_application_of_keras_takes_photos(tmp_path):
         weight.neg_()
     with pytest.raises(ConversionError, match="is not the model"):
         parity.check(tmp_path / "out" / "model.onnx", again, tmp_path)
+
+
+def test_the_mean_of_maps_is_over_their_places(tmp_path):
+    record = application("MobileNet", 64, "MobileNet_0.25_64")
+    _, file = write(record, tmp_path)
+    folder = convert(record, {file.name: file}, tmp_path / "out")
+    layer = next(layer.name for layer in folder.manifest.layers if layer.shape[:2] == (8, 8))
+    model = OnnxModel.open(folder.path, device="cpu", layers=[layer])
+    photo = np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8)
+    out = tmp_path / "table.npy"
+    extraction.extract(model, ["a"], lambda _: photo, out, key="a model", layer=layer)
+    maps = model.features(photo, layer)
+    assert maps.shape[:2] == (8, 8) != maps.shape[1:]
+    np.testing.assert_allclose(np.load(out), maps.mean((0, 1))[None], rtol=1e-5)
 
 
 @pytest.mark.slow
