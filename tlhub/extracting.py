@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from catalog.errors import DataError, NotFoundError, UsageError
 from converters.images import SUFFIXES, read_image
@@ -64,16 +64,21 @@ def features(
         settings=settings,
         progress=progress,
     )
-    names, read = _inputs(data, folder, is_text=isinstance(runner, TextModel))
+    names, base = _inputs(data, folder, is_text=isinstance(runner, TextModel))
     import onnxruntime
 
     progress(Event(f"{len(names):,} inputs"))
     return extract(
         runner,
         names,
-        read,
+        lambda name: name if base is None else read_image(base / name),
         out,
-        key=f"{sha256_of(runner.file)} {onnxruntime.__version__} {runner.device}",
+        key="\0".join(
+            [
+                f"{sha256_of(runner.file)} {onnxruntime.__version__} {runner.device}",
+                *([] if base is None else _states(base, names)),
+            ]
+        ),
         layer=layer,
         pool=pool,
         progress=lambda step: progress(Event(step)),
@@ -82,22 +87,32 @@ def features(
 
 def _inputs(
     data: str | Path | Sequence[str], folder: Path | None, *, is_text: bool
-) -> tuple[list[str], Callable[[str], Any]]:
-    """The names of the inputs in their order, and what reads one."""
+) -> tuple[list[str], Path | None]:
+    """The names of the inputs in their order, and the folder of images; None of texts."""
     if folder is not None and folder.is_dir():
         if is_text:
             raise UsageError(
                 f"{folder} is a folder, and the model is one of texts",
                 hint="name a text file with one text a line",
             )
-        return _images(folder), lambda name: read_image(folder / name)
+        return _images(folder), folder
     if folder is not None:
         names, base = _lines(folder), folder.parent
     else:
         names, base = [str(name) for name in data], Path()  # type: ignore[union-attr]
-    if is_text:
-        return names, lambda name: name
-    return names, lambda name: read_image(base / name)
+    return names, None if is_text else base
+
+
+def _states(base: Path, names: Sequence[str]) -> Iterator[str]:
+    """What tells these images from others of the same names, and from what they will be."""
+    yield str(base.resolve())
+    for name in names:
+        try:
+            state = (base / name).stat()
+        except OSError:
+            yield "gone"
+        else:
+            yield f"{state.st_size} {state.st_mtime_ns}"
 
 
 def _images(folder: Path) -> list[str]:

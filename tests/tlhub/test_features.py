@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage
+from machine import Machine
+from numpy.typing import NDArray
+from PIL import Image
 
+from converters import extraction
+from converters.images import read_image
 from terminal import Run
+from tlhub import extracting
+from tlhub.extracting import features
 
 MODEL = "pypi/efficientnet-lite0"
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -73,3 +81,50 @@ def test_what_is_wrong_is_said_before_the_model_is_fetched(
     done = tlhub("features", MODEL, tmp_path / data, "-o", tmp_path / out)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr
+
+
+def test_a_stopped_run_is_taken_up_by_the_same_images_alone(
+    stocked: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [model] = (stocked.home / "models").glob("*/model.onnx")
+    photo = Image.open(PHOTOS / "coffee.png")
+    for n in range(6):
+        for folder, turned in (("one", 0), ("other", 90)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            photo.rotate(turned).crop((n, n, 90, 90)).save(tmp_path / folder / f"{n}.png")
+    monkeypatch.setattr(extraction, "PART", 4)
+
+    def stop() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(extracting, "read_image", _until(5))
+            with pytest.raises(KeyboardInterrupt):
+                features(model, tmp_path / "one", tmp_path / "table.npy", device="cpu", force=True)
+
+    def rows(folder: str, out: str) -> tuple[int, NDArray[np.float32]]:
+        place = tmp_path / out
+        found = features(model, tmp_path / folder, place, device="cpu", force=True)
+        return found.kept, np.load(place)
+
+    stop()
+    assert rows("one", "table.npy")[0] == 4
+    stop()
+    kept, seen = rows("other", "table.npy")
+    assert kept == 0
+    np.testing.assert_array_equal(seen, rows("other", "fresh.npy")[1])
+    stop()
+    photo.rotate(180).save(tmp_path / "one" / "2.png")
+    kept, seen = rows("one", "table.npy")
+    assert kept == 0
+    np.testing.assert_array_equal(seen, rows("one", "fresh.npy")[1])
+
+
+def _until(most: int) -> Callable[[Path], NDArray[np.uint8]]:
+    """Reads so many photos, then is interrupted."""
+    count = iter(range(most))
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return read_image(path)
+
+    return read
