@@ -23,7 +23,7 @@ from converters.backbone import Given, Outputs
 from converters.export import save
 from converters.folder import Layer
 from converters.graph_inputs import GraphInput, batch_of
-from converters.interface import BATCH_SIZES
+from converters.interface import BATCH_SIZES, LOGITS
 from converters.onnx_pictures import Pictures
 
 PROBE_TIMEOUT_S = 600
@@ -137,13 +137,17 @@ class OnnxBackbone:
         return model
 
     def answers(self, batches: Mapping[str, Given]) -> dict[str, Outputs]:
-        """What the publisher's own file answers."""
+        """What the publisher's own file answers; logits as rows, of whatever shape it has them."""
         wanted = list(dict.fromkeys(self.outputs.values()))
         found = self._run(batches, wanted)
-        return {
+        answers = {
             name: {ours: there[theirs] for ours, theirs in self.outputs.items()}
             for name, there in found.items()
         }
+        if self.activation is not None:
+            for outputs in answers.values():
+                outputs[LOGITS] = outputs[LOGITS].reshape(-1, self.record.num_classes or 1)
+        return answers
 
     def rounding(
         self,

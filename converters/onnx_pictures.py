@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from catalog.errors import ConversionError
 from catalog.record import ModelRecord
@@ -22,7 +22,9 @@ from converters.graph_inputs import GraphInput
 from converters.image_front import ImageFront
 from converters.interface import EMBEDDING, LOGITS, PIXEL_VALUES, PROBABILITIES
 
-_BETWEEN = {"Add", "Identity", "Reshape", "Flatten", "Squeeze", "Cast"}  # a product and its logits
+_SAME = {"Identity", "Reshape", "Flatten", "Squeeze", "Cast"}  # the same numbers in their order
+_BETWEEN = {"Add", *_SAME}  # a product and its logits
+_ACTIVATIONS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -109,29 +111,37 @@ def pictures(record: ModelRecord, inputs: Sequence[GraphInput]) -> Pictures | No
     return Pictures(front, taken, channels_last)
 
 
-def name_outputs(model: onnx.ModelProto, classes: int) -> dict[str, str]:
+def name_outputs(model: onnx.ModelProto, classes: int) -> tuple[dict[str, str], str] | None:
     """The outputs of a classifier under the names that they have everywhere.
 
-    Returns what each of them was called. Empty where no output has one number for each class.
+    Returns what each of them was called, and what makes probabilities of its logits, which may have
+    been of another shape. None where no output has one number for each class.
     """
     graph = model.graph
     named = [o for o in graph.output if _shape(o)[1:] == (classes,)]
     if len(named) != 1:
-        return {}
+        return None
     [answer] = named
     makers = {name: node for node in graph.node for name in node.output}
-    softmax = makers.get(answer.name)
-    logits = answer.name
-    if softmax is not None and softmax.op_type == "Softmax":
-        logits = softmax.input[0]
+    logits, activation, between = _before_activation(makers, answer.name)
     renamed = {LOGITS: logits}
     embedding = _features(makers, logits)
     if embedding is not None:
         renamed[EMBEDDING] = embedding
-    for ours, theirs in renamed.items():
-        graph.node.append(helper.make_node("Identity", [theirs], [ours], name=ours))
-    probabilities = helper.make_node("Softmax", [LOGITS], [PROBABILITIES], name=PROBABILITIES)
-    graph.node.append(probabilities)
+    given = dict(renamed)
+    if between - {"Cast", "Identity"}:
+        row = numpy_helper.from_array(np.array([-1, classes], np.int64), f"{LOGITS}/row")
+        graph.initializer.append(row)
+        given[LOGITS] = f"{LOGITS}/rows"
+        graph.node.append(helper.make_node("Reshape", [logits, row.name], [given[LOGITS]]))
+    for ours, theirs in given.items():
+        if "Cast" in between:  # a network in fp16
+            node = helper.make_node("Cast", [theirs], [ours], name=ours, to=TensorProto.FLOAT)
+        else:
+            node = helper.make_node("Identity", [theirs], [ours], name=ours)
+        graph.node.append(node)
+    op = "Sigmoid" if activation == "sigmoid" else "Softmax"
+    graph.node.append(helper.make_node(op, [LOGITS], [PROBABILITIES], name=PROBABILITIES))
     others = [item for item in graph.output if item.name != answer.name]
     batch = answer.type.tensor_type.shape.dim[0]
     shape: list[int | str | None] = [batch.dim_value or "batch", classes]
@@ -142,7 +152,25 @@ def name_outputs(model: onnx.ModelProto, classes: int) -> dict[str, str]:
         wide = helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, [shape[0], None])
         graph.output.append(wide)
     graph.output.extend(others)
-    return renamed | {item.name: item.name for item in others}
+    return renamed | {item.name: item.name for item in others}, activation
+
+
+def _before_activation(
+    makers: Mapping[str, onnx.NodeProto], answer: str
+) -> tuple[str, str, set[str]]:
+    """What the last activation is given, its name, and the operators between it and the answer.
+
+    What has none is logits, of which a softmax makes probabilities.
+    """
+    name, between = answer, set[str]()
+    while (node := makers.get(name)) is not None:
+        if node.op_type in _ACTIVATIONS:
+            return node.input[0], _ACTIVATIONS[node.op_type], between
+        if node.op_type not in _SAME:
+            break
+        between.add(node.op_type)
+        name = node.input[0]
+    return answer, "softmax", set()
 
 
 def _features(makers: Mapping[str, onnx.NodeProto], logits: str) -> str | None:

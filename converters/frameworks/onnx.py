@@ -53,9 +53,9 @@ def load(files: Mapping[str, Path], record: ModelRecord, *, trust: bool) -> Onnx
     outputs = {item.name: item.name for item in original.graph.output}
     activation = None
     if pictured is not None:
-        renamed = name_outputs(model, record.num_classes or 0)
-        if renamed:
-            outputs, activation = renamed, "softmax"
+        named = name_outputs(model, record.num_classes or 0)
+        if named is not None:
+            outputs, activation = named
         else:
             pictured = None
     return OnnxBackbone(

@@ -135,6 +135,68 @@ def test_a_classifier_takes_photos_where_the_record_says_how(
     assert folder.labels[4] == "class 4"
 
 
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Sigmoid"])
+@pytest.mark.parametrize(
+    "after", [(), ("Identity", "Cast"), ("Reshape", "Identity"), ("Flatten",), ("Squeeze",)]
+)
+def test_what_are_probabilities_already_get_no_second_softmax(
+    op, after, record_of, photos, tmp_path
+):
+    model = small_network(13, softmax=False)
+    graph, given, add = model.graph, "scores", _adds(model.graph)
+    if {*after} & {"Flatten", "Squeeze", "Reshape"}:
+        given = add("Unsqueeze", given, np.array([2, 3]))
+    name = add(op, given, axis=1) if "max" in op.lower() else add(op, given)
+    for step in after:
+        constant = {"Reshape": np.array([-1, 5]), "Squeeze": np.array([2, 3])}.get(step)
+        name = add(step, name, constant, **({"to": TensorProto.FLOAT} if step == "Cast" else {}))
+    graph.output[0].name = name
+    record = record_of("graph", framework="onnx", side=64, classes=5)
+    folder = convert(record, written(model, tmp_path), tmp_path / "out")
+    assert {"logits", "probabilities"} <= set(folder.manifest.parity.outputs)
+    image = np.ascontiguousarray(photos["chelsea.png"][None])
+    session = onnxruntime.InferenceSession(folder.onnx, providers=["CPUExecutionProvider"])
+    seen = dict(
+        zip(
+            [o.name for o in session.get_outputs()],
+            session.run(None, {"image": image}),
+            strict=True,
+        )
+    )
+    expected = fresh_process.run(tmp_path / "graph.onnx", {"": {"pixels": _pixels(folder, image)}})[
+        ""
+    ][name]
+    expected = np.exp(expected) if op == "LogSoftmax" else expected
+    np.testing.assert_allclose(seen["probabilities"], expected, atol=1e-5)
+
+
+def _adds(graph):
+    """Appends a node with one further, constant input; gives its output's name."""
+
+    def add(op, given, constant=None, **attributes):
+        name = f"{op}_{len(graph.node)}"
+        inputs = [given]
+        if constant is not None:
+            inputs.append(f"{name}/constant")
+            graph.initializer.append(numpy_helper.from_array(constant, inputs[1]))
+        graph.node.append(helper.make_node(op, inputs, [name], **attributes))
+        return name
+
+    return add
+
+
+def _pixels(folder, image):
+    """What the preprocessing of a converted graph makes of a photo."""
+    model = onnx.load(folder.onnx)
+    model.graph.output.append(
+        helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, None)
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(["pixel_values"], {"image": image})[0]
+
+
 def test_external_data_is_taken_in(tmp_path):
     model = small_network()
     onnx.save_model(
