@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import onnx
 
 from converters.folder import Layer
+from converters.graph import read_by
 
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _FEW = 32  # numbers in a constant that are no weights
@@ -90,7 +91,7 @@ def _stretches(model: onnx.ModelProto) -> list[_Stretch]:
     outputs = {item.name for item in graph.output}
     last: dict[str, int] = {}  # where each tensor is used for the last time
     for place, node in enumerate(graph.node):
-        last |= dict.fromkeys(_read(node), place)
+        last |= dict.fromkeys(read_by(node), place)
     last |= dict.fromkeys(outputs, len(graph.node))
     learned: set[str] = set()  # tensors that weights had a part in
     alive: set[str] = set()  # of these, those that are used later
@@ -98,7 +99,7 @@ def _stretches(model: onnx.ModelProto) -> list[_Stretch]:
     nodes: list[onnx.NodeProto] = []
     for place, node in enumerate(graph.node):
         nodes.append(node)
-        read = _read(node)
+        read = read_by(node)
         made = {name for name in node.output if name} - weights.keys()
         by_weights = any(math.prod(weights[name]) > _FEW for name in read & weights.keys())
         if node.op_type not in {"Shape", "Size"} and (read & learned or by_weights):
@@ -137,15 +138,6 @@ def _weights(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
             shape = max((known[name] for name in inputs), key=math.prod)
             known[node.output[0]] = shape[::-1] if node.op_type == "Transpose" else shape
     return known
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    """The tensors that a node needs, the graphs in it too."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-            names |= {name for inner in graph.node for name in _read(inner)}
-    return names
 
 
 def _macs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -55,12 +56,13 @@ def open_sessions(
     if not cuda_driver():
         raise UsageError("there is no CUDA device on this machine", hint=_CUDA_HINT)
     try:
-        parts: Sequence[Path | bytes] = [whole] if _takes_tokens(file) else split(file, layers)
-        providers = [_CPU, _CUDA][-len(parts) :]
-        sessions = [
-            _open(file, part, provider, threads)
-            for part, provider in zip(parts, providers, strict=True)
-        ]
+        if _takes_tokens(file):
+            sessions = [_open(file, whole, _CUDA, threads)]
+        else:
+            sessions = [
+                _open_part(file, part, provider, threads)
+                for part, provider in zip(split(file, layers), (_CPU, _CUDA), strict=True)
+            ]
     except (UsageError, IntegrityError) as error:
         if device == "cuda":
             raise
@@ -117,16 +119,14 @@ def _with_layers(file: Path, layers: Sequence[str]) -> bytes:
     return data
 
 
-def split(file: Path, layers: Sequence[str] = ()) -> tuple[bytes, bytes]:
+def split(file: Path, layers: Sequence[str] = ()) -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """The graph in two at ``pixel_values``: the preprocessing, and the network with all outputs.
 
     Raises:
         UsageError: it has no tensor of that name.
         IntegrityError: it cannot be parsed.
     """
-    from onnx.utils import Extractor
-
-    from converters.graph import with_outputs
+    from converters.graph import part_of, with_outputs
 
     model = _parsed(file, weights=True)
     if layers:
@@ -141,11 +141,9 @@ def split(file: Path, layers: Sequence[str] = ()) -> tuple[bytes, bytes]:
             f"{file} has no tensor `{PIXEL_VALUES}`: where the preprocessing ends is unknown",
             hint="use --device cpu",
         )
-    extractor = Extractor(model)
-    front = extractor.extract_model([item.name for item in model.graph.input], [PIXEL_VALUES])
-    back = extractor.extract_model([PIXEL_VALUES], [item.name for item in model.graph.output])
-    back.metadata_props.extend(model.metadata_props)
-    return front.SerializeToString(), back.SerializeToString()
+    front = part_of(model, [item.name for item in model.graph.input], [PIXEL_VALUES])
+    back = part_of(model, [PIXEL_VALUES], [item.name for item in model.graph.output])
+    return front, back
 
 
 def _parsed(file: Path, *, weights: bool) -> onnx.ModelProto:
@@ -160,6 +158,22 @@ def _parsed(file: Path, *, weights: bool) -> onnx.ModelProto:
 
 
 _AGAIN = "pull or fine-tune it again"
+
+
+def _open_part(
+    file: Path, part: onnx.ModelProto, provider: str, threads: int | None
+) -> onnxruntime.InferenceSession:
+    """A session of a part of ``file``, which is read from a file where it is over 2 GB."""
+    from converters import onnx_file
+
+    if onnx_file.size(part) < MAX_INLINE_BYTES:
+        return _open(file, part.SerializeToString(), provider, threads)
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="tlhub-") as folder:
+        place = Path(folder, "part.onnx")
+        onnx.save_model(part, str(place), save_as_external_data=True, location="part.data")
+        return _open(file, place, provider, threads)
 
 
 def _open(

@@ -183,15 +183,48 @@ def test_a_run_that_fails_is_said_with_what_it_was_given(model, monkeypatch):
         model._run(np.zeros((1, 0, 4, 3), np.uint8), ["probabilities"])
 
 
-def test_in_two_halves_it_computes_the_same(tiny_model, model, photos):
-    """As on a GPU, where the preprocessing stays on the CPU."""
+@pytest.mark.parametrize("inline", [session.MAX_INLINE_BYTES, 0])
+def test_in_two_halves_it_computes_the_same(inline, tiny_model, model, photos, monkeypatch):
+    """As on a GPU, where the preprocessing stays on the CPU; over 2 GB from files."""
+    monkeypatch.setattr(session, "MAX_INLINE_BYTES", inline)
     halves = [
-        session._open(tiny_model.onnx, part, "CPUExecutionProvider", 1)
+        session._open_part(tiny_model.onnx, part, "CPUExecutionProvider", 1)
         for part in session.split(tiny_model.onnx)
     ]
     split = ImageModel(halves, uid=model.uid, labels=model.labels, device="cuda", file=model.file)
     for photo in photos.values():
         np.testing.assert_allclose(split.features(photo), model.features(photo), atol=1e-5)
+
+
+def test_a_half_has_what_only_a_branch_reads(tmp_path):
+    """As exported detectors of two stages have it; `pixel_values` has no shape that is known."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (uint8[1, height, width, 3] image) => (float[1, n] embedding)
+        <float[1] weight = {3.0}, float zero = {0.0}> {
+          pixel_values = Cast<to = 1>(image)
+          scaled = Mul(pixel_values, weight)
+          largest = ReduceMax<keepdims = 0>(pixel_values)
+          bright = Greater(largest, zero)
+          chosen = If(bright) <
+            then_branch = one () => (float[a, b, c, d] x) { x = Add(scaled, weight) },
+            else_branch = other () => (float[a, b, c, d] y) { y = Neg(pixel_values) }
+          >
+          embedding = Flatten<axis = 1>(chosen)
+        }
+    """)
+    file = tmp_path / "graph.onnx"
+    onnx.save(model, file)
+    front, back = (
+        session._open_part(file, part, "CPUExecutionProvider", 1) for part in session.split(file)
+    )
+    for image in (np.full((1, 2, 2, 3), 5, np.uint8), np.zeros((1, 2, 2, 3), np.uint8)):
+        [pixels] = front.run(None, {"image": image})
+        [seen] = back.run(None, {"pixel_values": pixels})
+        [whole] = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(
+            None, {"image": image}
+        )
+        np.testing.assert_array_equal(seen, whole)
 
 
 def test_what_cannot_be_run_is_said(tiny_model, tmp_path):
@@ -204,8 +237,8 @@ def test_what_cannot_be_run_is_said(tiny_model, tmp_path):
     with pytest.raises(UsageError, match="threads is 0"):
         OnnxModel.open(tiny_model.path, threads=0)
     front, back = session.split(tiny_model.onnx)
-    (tmp_path / "back.onnx").write_bytes(back)
-    (tmp_path / "front.onnx").write_bytes(front)
+    onnx.save(back, tmp_path / "back.onnx")
+    onnx.save(front, tmp_path / "front.onnx")
     for half in ("back.onnx", "front.onnx"):
         with pytest.raises(UsageError, match="no image or text model"):
             OnnxModel.open(tmp_path / half)
