@@ -94,6 +94,7 @@ def judge(precision: str, loss: dict[str, Any], *, independent: bool) -> bool:
         ConversionError: it is not within tolerance.
     """
     top1, cosine, samples = loss.get("top1_agreement"), loss.get("cosine"), loss["samples"]
+    verified = independent and samples >= ENOUGH
     if precision == "fp16":
         if not loss["max_rel_diff"] <= FP16_REL_DIFF:
             raise ConversionError(
@@ -101,8 +102,7 @@ def judge(precision: str, loss: dict[str, Any], *, independent: bool) -> bool:
             )
         if cosine is not None and not cosine >= FP16_COSINE:
             raise ConversionError(f"its embeddings have a cosine of {cosine:.4f} with fp32's")
-        return True
-    verified = independent and samples >= ENOUGH
+        return verified
     least = INT8_TOP1 if verified else SANE_TOP1
     if top1 is not None and not top1 >= least:
         raise ConversionError(

@@ -72,7 +72,8 @@ def test_variants_lie_beside_fp32_with_what_they_lose(
     assert {"model.onnx", "model.fp16.onnx", "model.int8.onnx"} < set(found.manifest.files)
     assert found.onnx.read_bytes() == tiny_model.onnx.read_bytes()
     half = found.manifest.variants["fp16"]
-    assert half.verified
+    assert not half.verified
+    assert half.samples < loss.ENOUGH
     assert half.max_rel_diff <= 2e-2
     assert half.cosine is not None
     assert half.cosine >= 0.999
@@ -81,6 +82,16 @@ def test_variants_lie_beside_fp32_with_what_they_lose(
     assert not whole.verified  # it was measured on what it was calibrated on
     assert whole.calibration_sha256
     assert min(whole.median_ms, whole.fp32_median_ms, half.median_ms) > 0
+
+
+def test_only_enough_real_inputs_verify() -> None:
+    figures = {"max_rel_diff": 1e-3, "cosine": 1.0, "top1_agreement": 1.0}
+    for name in ("fp16", "int8"):
+        for samples, independent in ((19, True), (20, False), (20, True)):
+            found = loss.judge(name, {**figures, "samples": samples}, independent=independent)
+            assert found == (samples == 20 and independent)
+    with pytest.raises(ConversionError, match="differs from fp32"):
+        loss.judge("fp16", {"max_rel_diff": 1.0, "samples": 20}, independent=True)
 
 
 def test_dynamic_int8_of_a_cnn_is_refused_with_the_reason(

@@ -133,7 +133,7 @@ def test_precisions_come_beside_fp32_and_what_is_not_good_enough_is_said(
     here = tlhub("convert", out, "--precision", "fp16", "--json")
     assert here.returncode == 0, here.stderr
     half = json.loads(here.stdout)["variants"]["fp16"]
-    assert (half["file"], half["verified"]) == ("model.fp16.onnx", True)
+    assert (half["file"], half["verified"]) == ("model.fp16.onnx", False)
     assert half["max_rel_diff"] <= 2e-2
 
     photo = tmp_path / "photo.png"
