@@ -302,9 +302,13 @@ class TorchBackbone:
             for batch, tensors in prepared.items():
                 doubled = [t.double() if t.is_floating_point() else t for t in tensors]
                 with contextlib.suppress(OtherFindsError):  # rounding decides what it finds there
-                    exact[batch], rounded[batch] = comparable(
-                        batches[batch], self.outputs(doubled), rounded[batch], None
+                    one, other = comparable(
+                        {batch: batches[batch]},
+                        {batch: self.outputs(doubled)},
+                        {batch: rounded[batch]},
+                        None,
                     )
+                    exact, rounded = exact | one, rounded | other
         except RuntimeError:  # a network that is made for float32 alone
             return {}
         finally:

@@ -30,14 +30,18 @@ class OtherFindsError(ConversionError):
 # Two finds are the same thing where they are of one class and nearer than this, relative to the
 # largest coordinate and in score together.
 NEAR = 1e-2
-# Rounding decides whether a box is kept that is at a threshold: so many may be without the other.
+# Rounding decides whether a box is kept that is at a threshold: of all that is found in all photos
+# so many may be without the other.
 LONELY = 0.01
 
 
 def comparable(
-    given: Given, reference: Outputs, seen: Outputs, activation: str | None
-) -> tuple[Outputs, Outputs]:
-    """The two as they are compared.
+    batches: Mapping[str, Given],
+    expected: Mapping[str, Outputs],
+    seen: Mapping[str, Outputs],
+    activation: str | None,
+) -> tuple[dict[str, Outputs], dict[str, Outputs]]:
+    """What graph and reference answer for each batch, as they are compared.
 
     What follows from the logits is the reference's of the graph's own logits: a softmax turns an
     absolute difference of logits into a relative one, so that with large logits even two exact
@@ -46,8 +50,28 @@ def comparable(
     no output depends on it, and some networks leave there what nothing determines.
 
     Raises:
-        OtherFindsError: what is found is not the same.
+        OtherFindsError: what is found is not the same, but for `LONELY` of all that is found.
     """
+    ours, theirs = {}, {}
+    for name, given in batches.items():
+        ours[name], theirs[name] = _comparable(given, expected[name], seen[name], activation)
+    paired = [name for name in batches if BOXES in expected[name] and BOXES in seen[name]]
+    there, found, same = (
+        [len(answers[name][BOXES]) for name in paired] for answers in (expected, seen, ours)
+    )
+    most = sum(map(max, there, found))
+    if most - sum(same) > LONELY * most:
+        raise OtherFindsError(
+            f"the ONNX graph finds other things: of {sum(there)} it should find, and "
+            f"{sum(found)} it finds, {sum(same)} are the same",
+            hint="the model was not kept; please report its uid",
+        )
+    return ours, theirs
+
+
+def _comparable(
+    given: Given, reference: Outputs, seen: Outputs, activation: str | None
+) -> tuple[Outputs, Outputs]:
     logits = seen.get(LOGITS, reference.get(LOGITS))
     if logits is not None and activation not in {None, "identity"}:
         tensor = torch.from_numpy(logits)
@@ -84,14 +108,6 @@ def _paired(reference: Outputs, seen: Outputs) -> tuple[Outputs, Outputs]:
         if apart.shape[1] and apart[place, other] <= NEAR:
             pairs.append((place, other))
             apart[:, other] = np.inf
-    many = max(apart.shape)
-    lonely = many - len(pairs)
-    if lonely > max(1, LONELY * many):
-        raise OtherFindsError(
-            f"the ONNX graph finds other things: of {apart.shape[0]} it should find, and "
-            f"{apart.shape[1]} it finds, {len(pairs)} are the same",
-            hint="the model was not kept; please report its uid",
-        )
     ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
     finds = [name for name in reference if len(reference[name]) == apart.shape[0]]
     return (

@@ -55,13 +55,11 @@ def check(
     """
     samples = backbone.front.samples() if samples is None else samples
     exact, real = backbone.front.exact(samples), backbone.front.real(samples)
-    seen = fresh_process.run(model, {**exact, **real}, work)
-    expected = backbone.answers({**exact, **real})
+    given = {**exact, **real}
+    seen = fresh_process.run(model, given, work)
+    expected = backbone.answers(given)
     try:
-        for name, given in {**exact, **real}.items():
-            expected[name], seen[name] = comparable(
-                given, expected[name], seen[name], backbone.activation
-            )
+        expected, seen = comparable(given, expected, seen, backbone.activation)
     except OtherFindsError as error:
         raise _located(error, model, backbone, exact, work) from error
     for name, reference in expected.items():
@@ -160,9 +158,9 @@ def _first_difference(
         file = Path(folder, "layers.onnx")
         save(with_outputs(graph, list(inner)), file)
         seen = fresh_process.run(file, {name: given}, work)[name]
-    inner, seen = comparable(given, inner, seen, None)
-    for layer, array in inner.items():
-        difference = differences({name: {layer: array}}, {name: seen})[layer]
+    expected, answered = comparable({name: given}, {name: inner}, {name: seen}, None)
+    for layer, array in expected[name].items():
+        difference = differences({name: {layer: array}}, answered)[layer]
         if not difference <= TOLERANCE:
             part = "the preprocessing" if layer in INPUTS else f"layer {layer}"
             return f"{part} is the first part that differs, by {difference:.1e}"
