@@ -1,8 +1,9 @@
 """A model folder with its network in further precisions, each measured against fp32.
 
 `model.fp16.onnx`, `model.int8.onnx` and `model.int8-dynamic.onnx` are made of `model.onnx` alone,
-so that any folder with a graph can have them: a pulled model or a run, of any framework. The nodes
-of the preprocessing are the same in all of them. A variant whose loss is too large is not kept.
+so that any folder with a graph can have them: a pulled model or a run, of any framework, but for
+detectors and segmentation networks. The nodes of the preprocessing are the same in all of them. A
+variant whose loss is too large is not kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from catalog.errors import ConversionError, UsageError
 from converters import halving, onnx_file, quantize
 from converters.bench import bench
 from converters.folder import ONNX, Manifest, ModelFolder, Variant, file_of
-from converters.interface import IMAGE, MAX_INLINE_BYTES, PIXEL_VALUES
+from converters.interface import BOXES, CLASS_MAP, IMAGE, MAX_INLINE_BYTES, PIXEL_VALUES
 from converters.loss import Losses, judge
 from converters.mixing import Mixed, mixed
 from converters.network import (
@@ -88,7 +89,8 @@ def add(
     Raises:
         ConversionError: no variant is good enough.
         DataError: what is given cannot be read.
-        UsageError: there is no such precision, or the graph takes neither photos nor token ids.
+        UsageError: there is no such precision, or the graph takes neither photos nor token ids, or
+            it is a detector or a segmentation network.
         StorageError: ``out`` cannot be written.
     """
     names = [file_of(precision) for precision in precisions]
@@ -213,6 +215,12 @@ def _made(precision: str, work: Work, progress: Callable[[str], None]) -> _Made:
 
 def _work(folder: ModelFolder, calibrate: Path | None, data: Path | None) -> Work:
     model = onnx.load(str(folder.onnx))
+    if {item.name for item in model.graph.output} & {BOXES, CLASS_MAP}:
+        raise UsageError(
+            f"{folder.manifest.uid} is a detector or a segmentation network, and other precisions "
+            "are for what gives one answer for each photo or text",
+            hint="leave out --precision",
+        )
     inputs = [item.name for item in model.graph.input]
     front, photos = front_of(model), inputs == [IMAGE]
     shipped = shipped_photos() if photos else shipped_sentences()

@@ -19,7 +19,7 @@ from benchmarks.architectures.alive import enliven_spatial
 from benchmarks.architectures.page import REASONS
 from catalog.errors import ConversionError, UsageError
 from catalog.record import Artifact, License, ModelRecord, Preprocess
-from converters import parity, weights
+from converters import parity, precision, weights
 from converters.convert import WEIGHTS, Options, convert
 from converters.detection import _resized
 from converters.detection_model import DetectionModel, mask_in
@@ -133,6 +133,14 @@ def test_a_detector_finds_what_torchvision_finds(converted):
         assert scores == pytest.approx(expected["scores"][:20].tolist(), abs=1e-3)
     assert model.predict([photo], min_score=0.9999) == [[]]
     assert len(model([photo, photo[::2]], top=3)) == 2
+
+
+@pytest.mark.parametrize("architecture", [SEGMENTER, DETECTOR])
+def test_another_precision_is_refused(architecture, converted, tmp_path):
+    folder, _ = converted(architecture)
+    with pytest.raises(UsageError, match="a detector or a segmentation network"):
+        precision.add(folder, ["fp16"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("architecture", [SEGMENTER, DETECTOR])
