@@ -98,7 +98,7 @@ def _own(path: Path | None) -> Overlay | None:
 
 def _place(base: Path, own: Overlay) -> Path:
     """Where the index is that has these records up to their version; of one file, not another."""
-    return base.with_name(f"{base.name}-own-{own.path.stat().st_ino:x}-{own.version:012}")
+    return base.with_name(f"{base.name}-own-{own.id}-{own.version:012}")
 
 
 def _source(base: Path, place: Path) -> Path | None:

@@ -24,6 +24,7 @@ Origin = Literal["hf", "own"]
 
 _APPLICATION = 0x746C6875  # "tlhu": tells our file from other SQLite files
 _FORMAT = 1
+_ID = "id"  # the cursor that tells one file from another
 _WAIT_S = 30.0  # for another process to finish a transaction
 _CHUNK = 1000
 _TABLES = """
@@ -36,6 +37,7 @@ CREATE TABLE records (
 CREATE INDEX records_by_version ON records (version, uid);
 CREATE TABLE cursors (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+_NAMED = "INSERT OR IGNORE INTO cursors VALUES (?, lower(hex(randomblob(8))))"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class Overlay:
         """It grows by every change; 0 where nothing was ever put."""
         with self._reading() as database:
             return _version(database) if database is not None else 0
+
+    @property
+    def id(self) -> str:
+        """What no other file has; of one from an older tlhub its inode, until it is written."""
+        return self.cursor(_ID) or f"{self.path.stat().st_ino:x}"
 
     def changes(self, since: int = 0) -> Iterator[tuple[str, bytes | None]]:
         """Uid and JSON (None: it was removed) of each record changed after version ``since``.
@@ -187,6 +194,7 @@ class Overlay:
                 try:
                     if not _is_ours(database, self.path):
                         _create(database)
+                    database.execute(_NAMED, (_ID,))
                     yield database
                 except BaseException:
                     database.rollback()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -212,6 +214,32 @@ def test_what_is_changed_and_removed_later_is_seen_and_one_index_is_left(
     other = Overlay.open(tmp_path / "other.sqlite")
     other.put([_own(9)], "own")
     assert Catalog.open(tmp_path, few, other.path).search("zyxwv").items == (_own(9),)
+
+
+def test_a_catalog_in_the_place_of_a_deleted_one_does_not_give_what_that_had(
+    tmp_path: Path, few: Path
+) -> None:
+    own = Overlay.open(tmp_path / "overlay.sqlite")
+    own.put([_own(1)], "own")
+    assert Catalog.open(tmp_path, few, own.path).search("zyxwv").items == (_own(1),)
+    own.path.write_bytes(b"")  # the inode and the version of the next are those of the last
+    own.put([_own(2)], "own")
+    assert Catalog.open(tmp_path, few, own.path).search("zyxwv").items == (_own(2),)
+
+
+def test_a_catalog_made_before_it_had_an_id_is_searched_and_gets_one(
+    tmp_path: Path, few: Path
+) -> None:
+    own = Overlay.open(tmp_path / "overlay.sqlite")
+    own.put([_own(1)], "own")
+    with contextlib.closing(sqlite3.connect(own.path)) as database, database:
+        database.execute("DELETE FROM cursors")
+    assert Catalog.open(tmp_path, few, own.path).search("zyxwv").items == (_own(1),)
+    before = own.id
+    own.put([_own(2)], "own")
+    assert own.id != before
+    assert Catalog.open(tmp_path, few, own.path).search("zyxwv").items == (_own(1), _own(2))
+    assert len(_places(tmp_path)) == 2
 
 
 def test_ties_are_in_the_order_of_uids_over_all_segments(tmp_path: Path) -> None:
