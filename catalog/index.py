@@ -66,14 +66,20 @@ def open_index(
     older = None if own is None else _source(base, place)
     try:
         with _lock(base, wait=older is None) as locked:
-            if not locked and older is not None:
-                return _opened(older)
-            return _open(place, again=True) or _build(base, place, records, own)
+            if locked or older is None:
+                return _open(place, again=True) or _build(base, place, records, own)
     except OSError as error:
         if older is not None:
             log.warning("the search does not have your latest records: %s", error)
-            return _opened(older)
-        log.warning("the search index cannot be kept in %s (%s): built in memory", cache_dir, error)
+        else:
+            log.warning(
+                "the search index cannot be kept in %s (%s): built in memory", cache_dir, error
+            )
+    if older is not None:
+        try:
+            return _open(place, again=True) or _opened(older)
+        except ValueError:  # another process has put a newer one in its place
+            return open_index(cache_dir, records, overlay)
     index = tantivy.Index(schema(), sort_by_field="uid")
     _fill(index, records)
     if own is not None:

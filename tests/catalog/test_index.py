@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -341,6 +342,29 @@ def test_a_search_during_an_update_answers_with_what_is_committed(
         assert time.monotonic() - began < 20
         child.kill()
     assert Catalog.open(tmp_path, few, own.path).search("zyxwv").total == 2
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_search_that_meets_the_end_of_an_update_has_what_was_updated(
+    tmp_path: Path, few: Path, monkeypatch: pytest.MonkeyPatch, later: int
+) -> None:
+    own = Overlay.open(tmp_path / "overlay.sqlite")
+    own.put([_own(1)], "own")
+    Catalog.open(tmp_path, few, own.path)
+    own.put([_own(2)], "own")
+
+    @contextlib.contextmanager
+    def just_then(_: Path, *, wait: bool) -> Iterator[bool]:
+        monkeypatch.undo()
+        command = [sys.executable, "-c", OPEN + "Catalog.open(*map(Path, sys.argv[1:]))"]
+        subprocess.run([*command, str(tmp_path), str(few), str(own.path)], check=True)
+        if later:
+            own.put([_own(3)], "own")
+            subprocess.run([*command, str(tmp_path), str(few), str(own.path)], check=True)
+        yield wait
+
+    monkeypatch.setattr(indexes, "_lock", just_then)
+    assert Catalog.open(tmp_path, few, own.path).search("zyxwv").total == 2 + later
 
 
 def test_where_nothing_can_be_written_own_records_are_found_too(tmp_path: Path, few: Path) -> None:
