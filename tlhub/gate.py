@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from catalog.errors import AccessError
 from catalog.record import License, ModelRecord
 from tlhub.settings import Settings
 
 _PROJECT = "project:"  # before an identifier: the license of the project will do
 _UNKNOWN = "unknown"  # where neither the weights nor the project state any
+
+_TOKENS = re.compile(r"[()]|[^\s()]+")
 
 
 def check(record: ModelRecord, settings: Settings) -> None:
@@ -78,10 +82,38 @@ def _said(weights: License | None, project: License | None) -> str:
 
 
 def _matches(license_: License, names: set[str]) -> bool:
-    """Is it one of these? Of `A OR B` one must be, of `A AND B` both."""
-    said = (license_.spdx or "").lower().replace("(", " ").replace(")", " ")
-    return any(
-        all(part.strip() in names for part in choice.split(" and "))
-        for choice in said.split(" or ")
-        if choice.strip()
-    )
+    """Is it one of these? Of `A OR B` one must be, of `A AND B` both; what cannot be read is none.
+
+    Source: SPDX 3.0.1, annex B: WITH binds closer than AND, AND closer than OR.
+    """
+    left = _TOKENS.findall((license_.spdx or "").lower())[::-1]
+    try:
+        return _one_of(left, names) and not left
+    except (IndexError, RecursionError):
+        return False
+
+
+def _one_of(left: list[str], names: set[str]) -> bool:
+    allowed = _all_of(left, names)
+    while left[-1:] == ["or"]:
+        left.pop()
+        allowed |= _all_of(left, names)
+    return allowed
+
+
+def _all_of(left: list[str], names: set[str]) -> bool:
+    allowed = _term(left, names)
+    while left[-1:] == ["and"]:
+        left.pop()
+        allowed &= _term(left, names)
+    return allowed
+
+
+def _term(left: list[str], names: set[str]) -> bool:
+    name = left.pop()
+    if name == "(":
+        allowed = _one_of(left, names)
+        return left.pop() == ")" and allowed
+    if left[-1:] == ["with"]:
+        name = f"{name} {left.pop()} {left.pop()}"
+    return name in names

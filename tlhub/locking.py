@@ -17,7 +17,7 @@ from hub_client.digests import hash_file
 from hub_client.fetch import fetch
 from hub_client.lockfile import LockedFile, LockedModel, LockedOnnx, LockFile
 from hub_client.network import without_credentials
-from tlhub import keeping, pulling
+from tlhub import gate, keeping, pulling
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
@@ -59,6 +59,7 @@ def lock(
 
     Raises:
         NotFoundError: there is no such model, or nothing to lock.
+        AccessError: the license is not one that the settings allow.
         UsageError: the lock file there is none.
     """
     settings = settings or Settings.load()
@@ -78,6 +79,7 @@ def lock(
         progress(Event(f"locking {name}"))
         found = None if upgrade else here_as(name, here)
         plan = as_it_is(found) if found is not None else pulling.plan(name, settings)
+        gate.check(plan.record, settings)
         made = next((m for m in here if m.record.artifacts == plan.record.artifacts), None)
         model = locked(plan, _unstated(plan, settings, progress), made)
         pinned[model.uid] = model

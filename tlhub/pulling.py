@@ -88,15 +88,19 @@ def plan(
 
     Raises:
         NotFoundError: there is no such model, or nothing of it fits ``options``.
+        AccessError: the license is not one that the settings allow.
         NetworkError, AccessError: it cannot be asked; OfflineError: that was ruled out.
         UsageError: it makes no sense. UnsafeError: the place lists files outside its folder.
     """
     job = _job(settings, progress)
     place: Place | None
     if is_url(model):
+        if not _HUB.match(model):  # nobody there states a license, and to list a wheel takes it
+            gate.check(ModelRecord(uid=_uid_of(without_credentials(model))), settings)
         place = resolve(model, job, offline=settings.offline, mirrors=settings.mirrors)
         place = replace(place, url=without_credentials(place.url))
         record = place.record or ModelRecord(uid=_uid_of(place.url))
+        gate.check(record, settings)
         artifacts = selection.of_repository(
             place.artifacts,
             include=options.include,
@@ -104,7 +108,9 @@ def plan(
             precision=options.precision,
         )
     else:
-        record, artifacts, place = _of_record(_record(model, settings), options, settings, job)
+        record = _record(model, settings)
+        gate.check(record, settings)
+        record, artifacts, place = _of_record(record, options, settings, job)
     no_onnx = None
     alone = whole(record, artifacts, place) if options.format == "onnx" else None
     if alone is not None:

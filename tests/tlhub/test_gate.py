@@ -28,6 +28,9 @@ NC = License(scope="weights", spdx="CC-BY-NC-4.0", commercial="no")
 OF_PROJECT = License(scope="project", spdx="MIT", commercial="yes")
 EITHER = License(scope="weights", spdx="(GPL-3.0 OR MIT)", commercial="yes")
 BOTH = License(scope="weights", spdx="GPL-3.0 AND MIT", commercial="yes")
+NESTED = License(scope="weights", spdx="(MIT OR Apache-2.0) AND CC-BY-NC-4.0")
+EXCEPT = License(scope="weights", spdx="GPL-2.0 WITH Classpath-exception-2.0 OR CC0-1.0")
+DEEP = License(scope="weights", spdx="(" * 9000)
 OWN = License(scope="weights", spdx="LicenseRef-llama3", commercial="unknown")
 
 
@@ -44,6 +47,8 @@ def test_without_settings_all_is_allowed(model: ModelRecord) -> None:
         (record(APACHE, OF_PROJECT), ["mit", "APACHE-2.0"]),
         (record(EITHER), ["mit"]),
         (record(BOTH), ["mit", "gpl-3.0"]),
+        (record(NESTED), ["apache-2.0", "cc-by-nc-4.0"]),
+        (record(EXCEPT), ["gpl-2.0 with classpath-exception-2.0"]),
         (record(OWN), ["LicenseRef-Llama3"]),
         (record(OF_PROJECT), ["project:mit"]),
         (record(None, OF_PROJECT), ["project:MIT"]),
@@ -63,6 +68,13 @@ def test_what_is_on_the_list_is_allowed(model: ModelRecord, allowed: list[str]) 
         (record(None, OF_PROJECT), ["mit", "unknown"], "scope: project"),
         (record(), ["mit"], "its license is unknown"),
         (record(BOTH), ["mit"], "GPL-3.0 AND MIT"),
+        (record(NESTED), ["mit"], "CC-BY-NC"),
+        (record(NESTED), ["cc-by-nc-4.0"], "CC-BY-NC"),
+        (record(EXCEPT), ["gpl-2.0", "classpath-exception-2.0"], "GPL-2.0 WITH"),
+        (record(DEEP), ["mit"], "its license is"),
+        (record(License(scope="weights", spdx="MIT)")), ["mit"], "its license is"),
+        (record(License(scope="weights", spdx="(MIT")), ["mit"], "its license is"),
+        (record(License(scope="weights", spdx="MIT OR")), ["mit"], "its license is"),
         (record(License(scope="weights", raw="see page")), ["mit"], "see page"),
     ],
 )

@@ -280,6 +280,28 @@ def test_what_cannot_be_pulled_is_said(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["pull", "lock"])
+def test_a_license_that_is_not_allowed_fetches_nothing(
+    hub: Hub, tlhub: Run, env: dict[str, str], tmp_path: Path, command: str
+) -> None:
+    hub.put("acme/bert", tiny(), cardData={"license": "cc-by-nc-4.0"})
+    with zipfile.ZipFile(tmp_path / "x-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("x/w.safetensors", LONE)
+    (tmp_path / "w.safetensors").write_bytes(LONE)
+    found = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    out = ("-o", tmp_path / "set.lock") if command == "lock" else ("--format", "original")
+    for model in ("hf:acme/bert", "pypi:x==1", (tmp_path / "w.safetensors").as_uri()):
+        strict = {**env, **found, "TLHUB_ALLOW_LICENSES": "mit"}
+        done = tlhub(command, model, *out, env=strict)
+        assert done.returncode == 4, done.stderr
+        assert "allow_licenses" in done.stderr
+    assert not hub.asked("/resolve/")
+    assert not [path for path in (tmp_path / "home" / "blobs").rglob("*") if path.is_file()]
+    assert not (tmp_path / "set.lock").exists()
+    allowed = {**env, **found, "TLHUB_ALLOW_LICENSES": "unknown"}
+    assert tlhub(command, "pypi:x==1", *out, env=allowed).returncode == 0
+
+
 def test_a_name_that_is_too_long_for_the_disk_is_said(pull: Pull, tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"abc")
     with zipfile.ZipFile(tmp_path / "x-1-py3-none-any.whl", "w") as wheel:
