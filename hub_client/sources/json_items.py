@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_SIGNS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+# A text that does not end is one, too: to look for its end from each of its quotes takes for ever.
+_SIGNS = re.compile(rb'"(?>(?:[^"\\]|\\.)*)"?|[\[\]{},]', re.DOTALL)
 _DIGITS = 40  # of a number; Python does not read those of thousands
 
 

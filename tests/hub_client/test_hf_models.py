@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
@@ -103,3 +104,10 @@ def test_one_item_does_not_spoil_the_others() -> None:
     for broken in (b"", b"<html>", b'[{"a": 1}, {"b"', b"[1, 2", b'{"a": %s}' % deep):
         with pytest.raises(ValueError, match="it is no list"):
             items(broken)
+
+
+def test_a_text_without_an_end_is_read_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="it is no list"):
+        items(b'["' + b'\\"' * 100_000)
+    assert time.monotonic() - began < 5
