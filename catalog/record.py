@@ -188,6 +188,9 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return sum(known) if known and len(known) == len(sizes) else None
 
 
+# What `msgspec` raises for JSON that is none, or not what was expected.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _decoder = msgspec.json.Decoder(ModelRecord)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -200,7 +203,7 @@ def decode(line: bytes | str) -> ModelRecord:
     """
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"not a model record: {error}") from error
 
 

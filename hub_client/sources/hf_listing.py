@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from catalog.disk import replacing, writing
 from catalog.errors import IntegrityError, NetworkError, OfflineError, UnsafeError, UsageError
 from catalog.hf_record import record_of
-from catalog.record import Artifact, Digest, ModelRecord
+from catalog.record import UNREADABLE, Artifact, Digest, ModelRecord
 from hub_client.archives import leaves_folder
 from hub_client.formats import kind_of
 from hub_client.network import Http, Response, origin_of
@@ -156,12 +156,13 @@ class Listings:
             for item in page if isinstance(page, list) else ():
                 if isinstance(item, dict) and item.get("type") == "file":
                     lfs = item.get("lfs")
-                    known = {"sha256": lfs.get("oid"), "size": lfs.get("size")} if lfs else None
+                    if isinstance(lfs, dict):
+                        lfs = {"sha256": lfs.get("oid"), "size": lfs.get("size")}
                     yield {
                         "rfilename": item.get("path"),
                         "size": item.get("size"),
                         "blobId": item.get("oid"),
-                        "lfs": known,
+                        "lfs": lfs,
                     }
             if following is None:
                 return
@@ -198,7 +199,7 @@ class Listings:
     def _kept(self, repo: str, commit: str) -> Listing | None:
         try:
             said = msgspec.json.decode(self._file(repo, commit).read_bytes(), type=dict[str, Any])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
         return _read(repo, said) if said.get("sha") == commit else None
 
@@ -252,7 +253,10 @@ def _read(repo: str, said: dict[str, Any]) -> Listing:
     """
     commit = _checked(COMMIT, said.get("sha"), f"the commit of {repo}")
     entries: dict[str, Entry] = {}
-    for item in said["siblings"]:
+    siblings = said.get("siblings")
+    if not isinstance(siblings, list):
+        raise IntegrityError(f"the files of {repo} are said to be {siblings!r}")
+    for item in siblings:
         path = item.get("rfilename") if isinstance(item, dict) else None
         if not isinstance(path, str) or leaves_folder(path) or _is_odd(path):
             odd = isinstance(path, str) and CONTROL.search(path)
@@ -261,6 +265,8 @@ def _read(repo: str, said: dict[str, Any]) -> Listing:
         if path in entries:
             raise UnsafeError(f"{repo} lists {path!r} twice", hint="do not trust this hub")
         lfs = item.get("lfs") or {}
+        if not isinstance(lfs, dict):
+            raise IntegrityError(f"{repo} says {path} is kept as {lfs!r}")
         size = lfs.get("size", item.get("size"))
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise IntegrityError(f"{repo} says {path} has {size!r} bytes")

@@ -86,3 +86,22 @@ def test_an_answer_that_is_nested_without_reason_is_none(server, served, listed)
     server.files["/api/models/a/b/revision/main"] = served(b"[" * 100_000)
     with pytest.raises(NetworkError, match="nests without reason"):
         listed()
+
+
+@pytest.mark.parametrize("lfs", ["x", ["x"], 5])
+def test_a_file_that_is_kept_in_no_known_way_is_refused(server, served, listed, lfs):
+    item = {"type": "file", "path": "a", "oid": OID, "size": 1, "lfs": lfs}
+    tree = f"/api/models/a/b/tree/{COMMIT}"
+    server.files[tree] = served(json.dumps([item]).encode())
+    with pytest.raises(IntegrityError, match="says a is kept as"):
+        listed()
+
+
+@pytest.mark.parametrize("kept", ["", ', "siblings": null', ', "siblings": {"a": 1}'])
+def test_a_kept_listing_without_files_is_refused(server, served, listed, tmp_path, kept):
+    place = tmp_path / "listings" / "a--b" / f"{COMMIT}.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(f'{{"sha": "{COMMIT}"{kept}}}')
+    server.files[f"/api/models/a/b/tree/{COMMIT}"] = page(served, "a")
+    with pytest.raises(IntegrityError, match="the files of a/b are said to be"):
+        listed()
