@@ -24,7 +24,7 @@ from catalog.disk import exchange, filling, flush, writing
 from catalog.errors import IntegrityError, NotFoundError, UnsafeError, UsageError
 from catalog.locks import lock_file
 from catalog.members import leaves_folder
-from catalog.record import ModelRecord
+from catalog.record import UNREADABLE, ModelRecord
 
 MANIFEST = "tlhub.json"
 ONNX = "model.onnx"
@@ -181,7 +181,7 @@ class ModelFolder:
                     hint="upgrade tlhub",
                 )
             manifest = msgspec.json.decode(raw, type=Manifest)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise IntegrityError(
                 f"{path / MANIFEST} cannot be read: {error}", hint="pull or fine-tune it again"
             ) from error

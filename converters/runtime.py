@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import IntegrityError, NotFoundError, UsageError
+from catalog.record import UNREADABLE
 from converters.folder import ModelFolder
 from converters.interface import (
     ATTENTION_MASK,
@@ -277,7 +278,7 @@ def _kind(
 def _decoded(file: Path, text: str, kind: type[Decoded]) -> Decoded:
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise IntegrityError(f"{file} has labels that cannot be read: {error}") from error
 
 

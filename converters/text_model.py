@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import DataError, IntegrityError, NotFoundError
+from catalog.record import UNREADABLE
 from converters.interface import ATTENTION_MASK, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS, TOKENIZER
 from converters.runtime import OnnxModel, Ranking
 from converters.session import run
@@ -52,7 +53,7 @@ class TextModel(OnnxModel[Text, Ranking]):
         self._tokenizer.no_padding()
         try:
             said = msgspec.json.decode(facts.get("tlhub.preprocess", "{}"), type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise IntegrityError(f"{file} has metadata that cannot be read: {error}") from error
         self._prompt = str(said.get("prompt", ""))
         if said.get("activation") == "identity":

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from catalog.errors import ConversionError, IntegrityError, UnsafeError
+from catalog.record import UNREADABLE
 from converters import checkpoints, scanning
 from converters.scan import Finding, Scan
 
@@ -125,7 +126,7 @@ def _read_shards(index: Path, files: Mapping[str, Path], folder: str, *, trust: 
         raise UnsafeError(f"{index} has {index.stat().st_size} bytes, which no index has")
     try:
         places = msgspec.json.decode(index.read_bytes(), type=_Index).weight_map
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise IntegrityError(f"{index} makes no sense: {error}") from error
     state: StateDict = {}
     for name in dict.fromkeys(places.values()):

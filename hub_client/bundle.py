@@ -20,6 +20,7 @@ import msgspec
 
 from catalog.disk import check_space, flush, reading, replacing, writing
 from catalog.errors import IntegrityError, NotFoundError, UnsafeError, UsageError
+from catalog.record import UNREADABLE
 from hub_client.archives import leaves_folder
 from hub_client.digests import GitSha1, Hasher
 from hub_client.lockfile import Name, Sha256, Size
@@ -235,7 +236,7 @@ def _read_contents(stream: IO[bytes], path: Path) -> Contents:
         if version is not None and int(bytes(version)) > SCHEMA_VERSION:
             raise UsageError(f"{path} was made by a newer tlhub", hint="upgrade tlhub")
         contents = msgspec.json.decode(raw, type=Contents)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise _broken(path, f"{_CONTENTS}: {error}") from error
     _check(contents, path)
     return contents

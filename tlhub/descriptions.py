@@ -13,7 +13,7 @@ import msgspec
 
 from catalog import model_card
 from catalog.errors import DataError, NotFoundError, OfflineError, UnsafeError, UsageError
-from catalog.record import Artifact, Digest, ModelRecord, Provenance, decode
+from catalog.record import UNREADABLE, Artifact, Digest, ModelRecord, Provenance, decode
 from tlhub.progress import Event, Progress
 from tlhub.settings import Settings
 from tlhub.shipped import Shipped
@@ -305,5 +305,5 @@ def _record_of(raw: msgspec.Raw, uid: str | None) -> ModelRecord:
 def _json(text: str | msgspec.Raw, where: str, type_: Any) -> Any:
     try:
         return msgspec.json.decode(text, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{where}{': ' if where else ''}{error}") from error

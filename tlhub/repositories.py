@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from catalog.errors import ConversionError, DataError, IntegrityError, UnsafeError
-from catalog.record import ModelRecord, Preprocess
+from catalog.record import UNREADABLE, ModelRecord, Preprocess
 
 if TYPE_CHECKING:
     from converters.repository import TextRepository
@@ -164,7 +164,7 @@ def described(record: ModelRecord, config: bytes) -> ModelRecord:
     """
     try:
         said = msgspec.json.decode(config, type=_Config)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise DataError(f"the config.json of {record.uid} makes no sense: {error}") from error
     if said.architecture and said.pretrained_cfg:
         return _timm(record, said, said.pretrained_cfg)

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from catalog.errors import ConversionError, IntegrityError, NotFoundError, UsageError
-from catalog.record import Artifact, Digest, ModelRecord
+from catalog.record import UNREADABLE, Artifact, Digest, ModelRecord
 from converters import scanning
 from converters.folder import MANIFEST, ONNX, Manifest, ModelFolder
 from converters.scan import Finding, Scan
@@ -240,7 +240,7 @@ def _manifest(path: Path) -> Manifest:
     except IntegrityError:
         try:
             return msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pass
         raise
 

@@ -22,6 +22,7 @@ from packaging.utils import (
 from packaging.version import Version
 
 from catalog.errors import NetworkError, NotFoundError, UsageError
+from catalog.record import UNREADABLE
 from hub_client.network import Http, redact, split_url
 from hub_client.sources.file import path_of
 
@@ -90,7 +91,7 @@ def parse_json(content: bytes, base: str) -> list[Link]:
     """The links of a PEP 691 page."""
     try:
         page = msgspec.json.decode(content, type=_Page)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise NetworkError(f"{redact(base)} is no package index page: {error}") from error
     if page.meta.get("api-version", "1.0").partition(".")[0] != "1":
         raise NetworkError(f"{redact(base)} speaks an unknown version of the index API")

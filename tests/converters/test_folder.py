@@ -56,6 +56,15 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path) -> No
         ModelFolder.open(tmp_path / "m")
 
 
+@pytest.mark.parametrize("rest", [b"[" * 100_000, b'"\xff"}'])
+def test_a_manifest_that_nests_without_reason_or_is_no_text_is_refused(
+    tmp_path: Path, rest: bytes
+) -> None:
+    (tmp_path / "tlhub.json").write_bytes(b'{"schema_version": 1, "x": ' + rest)
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        ModelFolder.open(tmp_path)
+
+
 def test_what_exists_is_replaced_only_when_asked_and_only_if_it_is_tlhubs(tmp_path: Path) -> None:
     make(tmp_path / "m", "one")
     with pytest.raises(UsageError, match="exists already"):

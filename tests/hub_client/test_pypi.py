@@ -15,6 +15,7 @@ from hub_client.fetch import fetch
 from hub_client.places import resolve
 from hub_client.sources import pypi
 from hub_client.sources.pip_config import PipConfig, from_values, read_pip_config
+from hub_client.sources.simple_index import parse_json
 from hub_client.sources.source import Job
 
 PAGE = "/simple/tiny-weights/"
@@ -251,6 +252,12 @@ def test_credentials_of_the_index_open_its_files_too(server, index, wanted, stor
 def test_a_url_that_cannot_be_read_is_a_usage_error(url, store, artifact):
     with pytest.raises(UsageError, match="cannot be read"):
         fetch([artifact(b"x", url)], store)
+
+
+@pytest.mark.parametrize("page", [b'{"x": ' + b"[" * 100_000, b'{"files": [{"url": "\xff"}]}'])
+def test_a_page_that_nests_without_reason_or_is_no_text_is_none(page):
+    with pytest.raises(NetworkError, match="no package index page"):
+        parse_json(page, "https://example.com/")
 
 
 def test_pips_files_and_variables_are_read_in_pips_order(tmp_path, monkeypatch, only_pip):

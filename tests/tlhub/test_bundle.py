@@ -159,6 +159,13 @@ def _original(path: str) -> Change:
     return apply
 
 
+def _nested(_: bytes) -> bytes:
+    body = b'{"x": ' + b"[" * 100_000
+    member = tarfile.TarInfo("bundle.json")
+    member.size = len(body)
+    return member.tobuf(tarfile.GNU_FORMAT) + body + bytes(-len(body) % 512 + 1024)
+
+
 HOSTILE: dict[str, Change] = {
     "a flipped bit": lambda data: data[:-5000] + bytes([data[-5000] ^ 1]) + data[-4999:],
     "cut short": lambda data: data[: len(data) * 2 // 3],
@@ -196,6 +203,7 @@ HOSTILE: dict[str, Change] = {
     "a wrong name in the cache": _contents(lambda c: c["hub_files"][0].update(etag="0" * 40)),
     "a file it does not hold": _contents(lambda c: c["files"].pop()),
     "another lock file": _contents(lambda c: c.update(lock="version = 1\n")),
+    "nested without reason": _nested,
     "a field too many": _contents(lambda c: c.update(run="rm -rf /")),
 }
 

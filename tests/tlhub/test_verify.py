@@ -56,6 +56,16 @@ def test_a_whole_folder_is_found_whole(tlhub: Run, folder: Path) -> None:
     assert tlhub("verify", folder, "-q").stdout == ""
 
 
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_a_manifest_that_nests_without_reason_is_refused(
+    tlhub: Run, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "tlhub.json").write_bytes(b'{"schema_version": 1, "x": ' + b"[" * 100_000)
+    done = tlhub(command, tmp_path)
+    assert done.returncode == 6, done.stderr
+    assert "cannot be read" in done.stderr
+
+
 def test_every_damage_of_a_folder_is_named(tlhub: Run, folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("x", encoding="utf-8")
