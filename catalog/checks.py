@@ -82,6 +82,6 @@ def _check_values(value: Any, where: str) -> None:
             raise UsageError(f"{where}: expected one printable line, got {value!r:.60}")
     elif isinstance(value, int):
         if abs(value) > _LARGEST:
-            raise UsageError(f"{where}: {value:.3e} is too large a number")
+            raise UsageError(f"{where}: a number of {value.bit_length()} bits is too large")
     elif isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{where}: expected a number, got {value}")

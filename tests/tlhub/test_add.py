@@ -180,6 +180,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(
         b"[" * 100_000,
         b'{"uid": "own/x", "tags": ' + b"[" * 100_000 + b"}",
         b'{"uid": "own/x", "params": ' + b"9" * 100_000 + b"}",
+        b'{"uid": "own/x", "params": ' + b"9" * 400 + b"}",
         b'{"uid": "own/x", "gmacs": NaN}',
         b'{"uid": "own/x", "description": "\\ud800"}',
         b'{"uid": "own/\xff"}',
