@@ -99,6 +99,8 @@ def _bloat(file: Path) -> str | None:
                 _varint(stream)
                 continue
             length = _LENGTHS[kind] or _varint(stream)
+            if length > size - stream.tell():
+                break  # cut short
             noted += length if number == _METADATA_PROPS else 0
             stream.seek(length, os.SEEK_CUR)
         else:

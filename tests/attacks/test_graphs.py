@@ -225,6 +225,13 @@ def test_a_gigabyte_of_metadata_is_refused_unread(tmp_path):
     assert (finding.verdict, finding.what) == ("unsafe", "has 1024 MiB of metadata")
 
 
+def test_a_field_longer_than_any_file_is_damage(tmp_path):
+    file = tmp_path / "long.onnx"
+    file.write_bytes(b"\x72" + b"\xff" * 9 + b"\x7f" + b"x")
+    [finding] = graphs.scan(file).findings
+    assert finding.verdict == "damaged"
+
+
 @pytest.mark.parametrize("field", [b"\x08\x01", b"\x72\x00"])
 def test_a_model_of_a_million_fields_is_not_gone_through(field, tmp_path):
     file = tmp_path / "fields.onnx"
