@@ -30,6 +30,7 @@ from converters.interface import (
     PROBABILITIES,
     SCORES,
     SIMILARITIES,
+    TOKEN_TYPE_IDS,
 )
 from converters.session import Device, open_sessions
 
@@ -260,7 +261,8 @@ def _kind(
         from converters.image_model import ImageModel
 
         return ImageModel
-    texts = {INPUT_IDS, ATTENTION_MASK} <= {item.name for item in inputs}
+    needed = {INPUT_IDS, ATTENTION_MASK}
+    texts = needed <= {item.name for item in inputs} <= {*needed, TOKEN_TYPE_IDS}
     if texts and {*kinds} == {("tensor(int64)", 2)} and gives:
         from converters.text_model import TextModel
 

@@ -202,6 +202,20 @@ def test_operators_that_are_not_onnx_are_refused(tmp_path):
     assert graphs.scan(file).findings[0].what.startswith("needs the operator evil.ops::Mul")
 
 
+def test_a_text_model_that_takes_more_than_a_tokenizer_gives_is_refused(tmp_path):
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (int64[n, t] input_ids, int64[n, t] attention_mask, int64[n, t] position_ids)
+        => (float[n, t] embedding) {
+            masked = Mul(input_ids, attention_mask)
+            sum = Add(masked, position_ids)
+            embedding = Cast<to = 1>(sum)
+        }
+    """)
+    with pytest.raises(UsageError, match=r"it takes input_ids.*position_ids"):
+        OnnxModel.open(_write(model, tmp_path / "x.onnx"))
+
+
 def test_labels_that_are_no_labels(tmp_path):
     for text in ("{", '{"a": 1}', "[1, 2]"):
         model = _classifier()
