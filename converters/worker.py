@@ -57,6 +57,9 @@ def _limit(memory: int) -> None:
     if memory:
         import resource
 
+        allowed = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if allowed != resource.RLIM_INFINITY:
+            memory = min(memory, allowed)
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 

@@ -198,6 +198,21 @@ print(sorted({{"torch", "timm", "onnx", "converters", "catalog"}} & set(sys.modu
     }
 
 
+def test_a_process_that_may_use_less_memory_than_there_is_runs_graphs():
+    code = (
+        "import os, resource\n"
+        "from converters import worker\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 34, 1 << 34))\n"
+        "if not os.getuid():\n"
+        "    os.setuid(65534)\n"  # root may raise any limit
+        "worker._limit(1 << 36)\n"
+        "assert resource.getrlimit(resource.RLIMIT_AS) == (1 << 34, 1 << 34)\n"
+        "worker._limit(1 << 33)\n"
+        "assert resource.getrlimit(resource.RLIMIT_AS) == (1 << 33, 1 << 33)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_network_that_rounds_badly_is_measured_by_its_own_rounding(
     tiny_model, backbone, tmp_path, monkeypatch
 ):
