@@ -26,6 +26,7 @@ from converters.interface import INPUT_IDS, TOKEN_TYPE_IDS
 
 TORCH = ("torch", "torch-compiled")
 _TOKENS = 64  # of a text
+_IDS = 500  # that they are drawn from, or as many as the model knows
 _TIMEOUT_S = 1200
 
 
@@ -151,8 +152,16 @@ def _given(folder: ModelFolder, batch: int) -> dict[str, NDArray[Any]]:
         photos = list(sample_photos().values())
         return {inputs[0].name: np.stack([photos[n % 2] for n in range(batch)])}
     if all(item.type == "tensor(int64)" for item in inputs) and inputs[0].name == INPUT_IDS:
+        import onnx
+
+        from converters.graph_inputs import inputs_of
+
+        graph = onnx.load(str(folder.onnx), load_external_data=False)
+        rows = {item.name: item.tokens for item in inputs_of(graph)}
+        known = min(rows[INPUT_IDS] or _IDS, _IDS)
+        random = np.random.default_rng(0)
         given = {item.name: np.ones((batch, _TOKENS), np.int64) for item in inputs}
-        given[INPUT_IDS] = np.random.default_rng(0).integers(5, 500, (batch, _TOKENS), np.int64)
+        given[INPUT_IDS] = random.integers(min(5, known - 1), known, (batch, _TOKENS), np.int64)
         if TOKEN_TYPE_IDS in given:
             given[TOKEN_TYPE_IDS][:] = 0
         return given
