@@ -8,26 +8,35 @@ from catalog.record import License
 
 Commercial = Literal["yes", "no", "unknown"]
 
+# Those that publishers write as SPDX does, in any case: every one that a Hugging Face hub knows.
+_SPDX = """
+AFL-3.0 AGPL-3.0 Apache-2.0 Artistic-2.0 BSD-2-Clause BSD-3-Clause BSD-3-Clause-Clear BSL-1.0
+CC-BY-2.0 CC-BY-2.5 CC-BY-3.0 CC-BY-4.0 CC-BY-NC-2.0 CC-BY-NC-3.0 CC-BY-NC-4.0 CC-BY-NC-ND-3.0
+CC-BY-NC-ND-4.0 CC-BY-NC-SA-2.0 CC-BY-NC-SA-3.0 CC-BY-NC-SA-4.0 CC-BY-ND-4.0 CC-BY-SA-3.0
+CC-BY-SA-4.0 CC0-1.0 CDLA-Permissive-1.0 CDLA-Permissive-2.0 CDLA-Sharing-1.0 ECL-2.0 EPL-1.0
+EPL-2.0 etalab-2.0 EUPL-1.1 EUPL-1.2 GPL-2.0 GPL-3.0 ISC LGPL-2.1 LGPL-3.0 LPPL-1.3c MIT MPL-2.0
+MS-PL NCSA OFL-1.1 OSL-3.0 PostgreSQL Unlicense WTFPL Zlib
+"""
+
+
+def _commercial(spdx: str) -> Commercial:
+    return "no" if "-NC-" in spdx else "yes"
+
+
 # Identifiers outside the SPDX list are `LicenseRef-*`. Those with conditions of their own (size
 # of the company, field of use) are neither yes nor no: a lawyer's question stays open.
 _KNOWN: dict[str, tuple[str, Commercial]] = {
-    "apache-2.0": ("Apache-2.0", "yes"),
-    "mit": ("MIT", "yes"),
-    "bsd-3-clause": ("BSD-3-Clause", "yes"),
-    "cc-by-4.0": ("CC-BY-4.0", "yes"),
-    "cc-by-nc-4.0": ("CC-BY-NC-4.0", "no"),
+    **{spdx.lower(): (spdx, _commercial(spdx)) for spdx in _SPDX.split()},
+    "c-uda": ("C-UDA-1.0", "unknown"),
+    "lgpl-lr": ("LGPLLR", "yes"),
+    "odbl": ("ODbL-1.0", "yes"),
+    "odc-by": ("ODC-By-1.0", "yes"),
+    "pddl": ("PDDL-1.0", "yes"),
     "apple-amlr": ("LicenseRef-apple-amlr", "no"),
     "fair-noncommercial-research-license": (
         "LicenseRef-fair-noncommercial-research-license",
         "no",
     ),
-    "agpl-3.0": ("AGPL-3.0", "yes"),
-    "bsd-2-clause": ("BSD-2-Clause", "yes"),
-    "cc-by-nc-sa-4.0": ("CC-BY-NC-SA-4.0", "no"),
-    "cc-by-nc-nd-4.0": ("CC-BY-NC-ND-4.0", "no"),
-    "cc-by-sa-4.0": ("CC-BY-SA-4.0", "yes"),
-    "gpl-3.0": ("GPL-3.0", "yes"),
-    "mpl-2.0": ("MPL-2.0", "yes"),
     "non-commercial": ("LicenseRef-non-commercial", "no"),
     "https://github.com/facebookresearch/SWAG/blob/main/LICENSE": ("CC-BY-NC-4.0", "no"),
 }
