@@ -30,7 +30,7 @@ _HEADER = "# Written by `tlhub lock`; `tlhub pull --locked` reproduces it.\n\n"
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Url = Annotated[str, Meta(min_length=1, max_length=8192, pattern=r"^[^\x00-\x20\x7f]+$")]
+Url = Annotated[str, Meta(min_length=1, max_length=8192, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Size = Annotated[int, Meta(ge=0, le=1 << 50)]
 
 
@@ -144,12 +144,15 @@ def write(lock: LockFile, path: Path) -> None:
     """Put ``lock`` at ``path`` in one step; the same lock gives the same bytes.
 
     Raises:
+        UsageError: it could not be read again; what was there before is whole.
         StorageError: it cannot be written; what was there before is whole.
     """
+    raw = encode(lock)
+    parse(raw, f"what {path} would be")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as stream:
-            stream.write(encode(lock))
+            stream.write(raw)
 
 
 def encode(lock: LockFile) -> bytes:

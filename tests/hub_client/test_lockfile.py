@@ -48,7 +48,7 @@ def test_the_same_set_is_the_same_text_whatever_the_order(tmp_path):
         ({"size_bytes": 1 << 60}, "size_bytes"),
         ({"size_bytes": True}, "size_bytes"),
         ({"urls": "https://a.example/w"}, "urls"),
-        ({"urls": ["https://a.example/ w"]}, "urls"),
+        ({"urls": ["https://a.example/\nw"]}, "urls"),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -61,6 +61,22 @@ def test_a_field_that_is_wrong_is_named(change, named):
         lockfile.parse(tomli_w.dumps(data).encode(), "tlhub.lock")
     assert named in caught.value.message
     assert "tlhub.lock" in caught.value.message
+
+
+def test_a_repository_may_have_names_with_blanks(tmp_path):
+    url = f"hf:acme/net@{'2' * 40}!my card.md"
+    card = msgspec.structs.replace(model().file[0], path="my card.md", urls=(url,))
+    lockfile.write(LockFile(version=1, model=(model(file=(card,)),)), tmp_path / "tlhub.lock")
+    assert lockfile.read(tmp_path / "tlhub.lock").model[0].file == (card,)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    path = tmp_path / "tlhub.lock"
+    lockfile.write(LockFile(version=1, model=(model(),)), path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"file\[0\]\.path"):
+        lockfile.write(LockFile(version=1, model=(model(path="my\ncard.md"),)), path)
+    assert path.read_bytes() == before
 
 
 def test_a_file_in_a_file_is_refused():

@@ -122,3 +122,14 @@ def test_offline_uses_what_is_here_or_ends_at_once(stocked: Machine, other: Mach
     other("bundle", "hf:acme/tiny", "-o", "m.tar", "--offline", code=5)
     assert not (other.cwd / "m.tar").exists()
     assert "tlhub lock" in other("lock", "-o", "new.lock", code=3)
+
+
+def test_a_file_whose_name_has_blanks_is_locked(
+    machine: Machine, other: Machine, small_hub: SmallHub
+) -> None:
+    small_hub.put("acme/blanks", {"weights.gguf": b"one", "my card.md": b"card"})
+    machine("lock", "hf:acme/blanks")
+    assert machine.json("cache", "list")["items"]
+    (other.cwd / "tlhub.lock").write_text((machine.cwd / "tlhub.lock").read_text())
+    folder = other("pull", "--locked", "-q").strip()
+    assert (Path(folder) / "my card.md").read_bytes() == b"card"
