@@ -6,6 +6,7 @@ A store remembers which lock files there are, so that nothing they name is prune
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import tomllib
@@ -17,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from catalog.disk import reading, replacing, writing
-from catalog.errors import NotFoundError, UsageError
+from catalog.errors import NotFoundError, StorageError, UsageError
 from catalog.record import Artifact, Digest
 from hub_client.archives import leaves_folder
 from hub_client.network import split_credentials
@@ -104,11 +105,15 @@ def read(path: Path) -> LockFile:
     Raises:
         NotFoundError: there is none.
         UsageError: it is no lock file; the message names the field.
+        StorageError: it cannot be read, or its folder not be entered.
     """
-    if not path.is_file():
-        raise NotFoundError(f"there is no lock file {path}", hint="`tlhub lock` writes one")
     with reading(path):
-        size = path.stat().st_size
+        try:
+            size = path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(
+                f"there is no lock file {path}", hint="`tlhub lock` writes one"
+            ) from None
         if size > _MOST_BYTES:
             raise UsageError(f"{path} has {size} bytes: that is no lock file of tlhub's")
         raw = path.read_bytes()
@@ -177,13 +182,18 @@ def remember(home: Path, path: Path) -> None:
 def known(home: Path, *more: Path) -> dict[Path, LockFile]:
     """The lock files that the store remembers and those at ``more``, where they are there.
 
-    One whose folder is gone too may be on a disk that is not mounted: as it was read last it
-    still holds. One that was deleted from its folder is forgotten.
+    One whose folder is gone too may be on a disk that is not mounted, and one may be in a folder
+    that only others may enter: as it was read last it still holds. One that was deleted from its
+    folder is forgotten.
 
     Raises:
-        UsageError: one cannot be read; so nobody can tell what it needs.
+        UsageError: one is none; so nobody can tell what it needs.
+        StorageError: one at ``more`` cannot be read.
     """
-    found = {path.resolve(): read(path) for path in more if path.is_file()}
+    found = {}
+    for path in more:
+        with contextlib.suppress(NotFoundError):
+            found[path.resolve()] = read(path)
     folder = _notes(home)
     for note in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
@@ -195,13 +205,16 @@ def known(home: Path, *more: Path) -> dict[Path, LockFile]:
             ) from error
         if path in found:
             continue
-        if path.is_file():
+        try:
             found[path] = read(path)
-        elif not path.parent.is_dir():
+        except NotFoundError:
+            if path.parent.is_dir():
+                with writing(note):
+                    note.unlink(missing_ok=True)
+                continue
             found[path] = parse(text.encode(), str(path))
-        else:
-            with writing(note):
-                note.unlink(missing_ok=True)
+        except StorageError:
+            found[path] = parse(text.encode(), str(path))
     return found
 
 

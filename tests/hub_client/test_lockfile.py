@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+from pathlib import Path
 
 import msgspec
 import pytest
 
-from catalog.errors import UsageError
+from catalog.errors import StorageError, UsageError
 from hub_client import lockfile
 from hub_client.lockfile import LockedFile, LockedModel, LockFile
 
@@ -117,6 +119,26 @@ def test_a_lock_file_is_remembered_until_it_is_deleted_but_not_while_its_disk_is
     path.unlink()
     assert lockfile.known(home) == {}
     folder.rmdir()
+    assert lockfile.known(home) == {}
+
+
+def test_a_lock_file_where_nobody_may_look_still_holds(tmp_path, monkeypatch):
+    home, path = tmp_path / "home", tmp_path / "theirs" / "tlhub.lock"
+    lockfile.write(LockFile(version=1, model=(model(),)), path)
+    lockfile.remember(home, path)
+    stat = Path.stat
+
+    def refusing(self, **more):
+        if self == path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return stat(self, **more)
+
+    with monkeypatch.context() as patched:  # root may look anywhere
+        patched.setattr(Path, "stat", refusing)
+        assert lockfile.known(home)[path].sha256s == {SHA}
+        with pytest.raises(StorageError, match="Permission denied"):
+            lockfile.read(path)
+    path.unlink()
     assert lockfile.known(home) == {}
 
 
