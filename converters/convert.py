@@ -100,6 +100,7 @@ def convert(
             uid=record.uid,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             record=backbone.record,
+            asked=record if backbone.record != record else None,
             files={},
             tools={name: version(name) for name in tools},
             layers=layers,

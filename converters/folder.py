@@ -118,6 +118,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     uid: str
     created: str  # ISO 8601, UTC
     record: ModelRecord
+    asked: ModelRecord | None = None  # as it was to be converted, where that changed it
     files: Mapping[str, FileEntry]
     tools: Mapping[str, str] = msgspec.field(default_factory=dict)  # name -> version
     layers: tuple[Layer, ...] = ()

@@ -166,10 +166,11 @@ def here_as(name: str, here: Iterable[Manifest]) -> Manifest | None:
 
 def as_it_is(manifest: Manifest) -> pulling.Plan:
     """The plan that made a folder."""
+    record = manifest.asked or manifest.record
     return pulling.Plan(
         model=manifest.uid,
-        record=manifest.record,
-        artifacts=manifest.record.artifacts,
+        record=record,
+        artifacts=record.artifacts,
         format="onnx" if manifest.kind == "model" else "original",
         no_onnx=None,
         size_bytes=None,

@@ -46,6 +46,19 @@ _HUB = re.compile(r"(hf|hub\+https?):")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHUNK_BYTES = 1 << 20
+# What of a record shapes a graph, besides its weights.
+_SHAPING = (
+    "framework",
+    "architecture",
+    "task",
+    "num_classes",
+    "labels",
+    "label_set",
+    "input_size",
+    "preprocess",
+    "head",
+    "stem",
+)
 
 
 @dataclass(frozen=True)
@@ -432,7 +445,7 @@ def _target(store: Store, plan: Plan, files: Mapping[str, Path]) -> Path | None:
     record = plan.record
     parts: list[object] = [CONVERSION_VERSION, plan.format, record.uid, digests]
     if plan.format == "onnx":
-        parts += [record.framework, record.architecture]
+        parts += [msgspec.to_builtins(getattr(record, field)) for field in _SHAPING]
         if plan.options.layers or not plan.options.preprocess:
             parts += [plan.options.layers, plan.options.preprocess]
         if plan.options.side is not None:

@@ -85,6 +85,26 @@ def test_what_timm_saved_is_converted(machine: Machine, tmp_path: Path) -> None:
     assert (Path(machine("pull", "me/again", "-q").strip()) / "model.onnx").is_file()
 
 
+def test_what_was_corrected_is_converted_again(machine: Machine, tmp_path: Path) -> None:
+    here = machine.cwd / "tiny"
+    here.mkdir()
+    for name, body in tiny_model(tmp_path).items():
+        (here / name).write_bytes(body)
+    machine("catalog", "add", here, "--uid", "me/tiny")
+    first = Path(machine("pull", "me/tiny", "-q").strip())
+    config = json.loads((here / "config.json").read_bytes())
+    config["label_names"] = [f"kind {n}" for n in range(12)]
+    config["pretrained_cfg"]["mean"] = [0.5, 0.5, 0.5]
+    (here / "config.json").write_text(json.dumps(config))
+    machine("catalog", "add", here, "--uid", "me/tiny")
+    second = Path(machine("pull", "me/tiny", "-q").strip())
+    assert (first / "labels.txt").read_text().startswith("class 0\n")
+    assert (second / "labels.txt").read_text().startswith("kind 0\n")
+    manifest = json.loads((second / "tlhub.json").read_text())
+    assert manifest["record"]["preprocess"]["mean"] == [0.5, 0.5, 0.5]
+    assert machine("pull", "me/tiny", "-q").strip() == str(second)
+
+
 def test_records_are_added_all_or_none(machine: Machine) -> None:
     file = machine.cwd / "records.json"
     many = [{"uid": f"own/m{n}", "task": "fill-mask", "tags": ["zyxwv"]} for n in range(3)]
