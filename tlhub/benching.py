@@ -70,15 +70,8 @@ def bench(
 
 def measured(uid: str, settings: Settings) -> list[Measured]:
     """What was timed of a model here, by graph."""
-    kept = []
-    for file in sorted(settings.measured.glob("*.json")):
-        try:
-            item = msgspec.json.decode(file.read_bytes(), type=Measured)
-        except (OSError, msgspec.DecodeError):
-            continue  # it can be measured again
-        if item.uid == uid:
-            kept.append(item)
-    return kept
+    found = map(_read, sorted(settings.measured.glob("*.json")))
+    return [item for item in found if item is not None and item.uid == uid]
 
 
 def machine() -> str:
@@ -93,6 +86,14 @@ def machine() -> str:
     return f"{name}, {cores()} cores"
 
 
+def _read(file: Path) -> Measured | None:
+    """What a file says; None where it cannot be read, and can be measured again."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Measured)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
 def _keep(folder: ModelFolder, timings: Sequence[Timing], settings: Settings) -> None:
     """Keep what was measured, by the digest of the graph; a way that was timed again is replaced.
 
@@ -104,9 +105,9 @@ def _keep(folder: ModelFolder, timings: Sequence[Timing], settings: Settings) ->
     digest = folder.manifest.files[ONNX].sha256
     file = settings.measured / f"{digest}.json"
     kept: dict[tuple[object, ...], Mapping[str, str | int | float]] = {}
-    for item in measured(folder.manifest.uid, settings) if file.exists() else ():
-        if item.machine == machine():
-            kept |= {(t["engine"], t["batch"], t["threads"]): t for t in item.timings}
+    before = _read(file)
+    if before is not None and before.machine == machine():
+        kept |= {(t["engine"], t["batch"], t["threads"]): t for t in before.timings}
     for timing in timings:
         way = timing.engine, timing.batch, timing.threads
         kept[way] = msgspec.to_builtins(timing)

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from catalog.record import ModelRecord
+from converters.bench import Timing
+from converters.folder import ONNX, FileEntry, Manifest, ModelFolder
 from terminal import Run
+from tlhub import benching
+from tlhub.settings import Settings
 
 MODEL = "pypi/efficientnet-lite0"
 QUICK = ("--rounds", "1", "--seconds", "0", "--threads", "1")
@@ -38,6 +43,24 @@ def test_it_times_each_way_and_show_has_it(tlhub: Run, home: Path) -> None:
     for file in (home / "measured").iterdir():  # what cannot be read was never measured
         file.write_text("{")
     assert "measured here" not in tlhub("show", MODEL).stdout
+
+
+def test_what_was_timed_of_one_graph_is_not_said_of_another(tmp_path: Path) -> None:
+    settings = Settings.load(home=tmp_path)
+    figures = {"p90_ms": 0, "per_second": 0, "cold_start_s": 0, "peak_rss_bytes": 0}
+    for graph, engine, ms in [("a", "onnxruntime", 1), ("b", "torch", 2), ("b", "torch", 3)]:
+        manifest = Manifest(
+            schema_version=1,
+            kind="model",
+            uid=MODEL,
+            created="",
+            record=ModelRecord(uid=MODEL),
+            files={ONNX: FileEntry(sha256=graph * 64, size_bytes=1)},
+        )
+        timing = Timing(engine=engine, batch=1, threads=1, median_ms=ms, **figures)
+        benching._keep(ModelFolder(tmp_path / graph, manifest), [timing], settings)
+    kept = [[t["median_ms"] for t in one.timings] for one in benching.measured(MODEL, settings)]
+    assert kept == [[1], [3]]
 
 
 @pytest.mark.index
