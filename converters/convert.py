@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog.record import ModelRecord
-from converters.folder import LABELS, ONNX, SCHEMA_VERSION, Manifest, ModelFolder, sha256_of
+from converters.folder import (
+    LABELS,
+    ONNX,
+    SCHEMA_VERSION,
+    Manifest,
+    ModelFolder,
+    Options,
+    sha256_of,
+)
 from converters.interface import BATCH_SIZES
 from converters.labels import labels_of
 from converters.registry import framework_of, load_backbone
@@ -19,15 +26,7 @@ if TYPE_CHECKING:
     from converters.backbone import Backbone
 
 WEIGHTS = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the graph has besides, or has not."""
-
-    layers: tuple[str, ...] = ()  # that are outputs, by their names
-    preprocess: bool = True  # False: it takes the network's own tensors
-    side: int | None = None  # of the pictures in pixels; None: as the record says
+_PLAIN = Options()
 
 
 def convert(
@@ -35,7 +34,7 @@ def convert(
     files: Mapping[str, Path],
     out: Path,
     *,
-    options: Options = Options(),
+    options: Options = _PLAIN,
     replace: bool = False,
     trust: bool = False,
     loaded: Backbone | None = None,
@@ -101,6 +100,7 @@ def convert(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             record=backbone.record,
             asked=record if backbone.record != record else None,
+            options=options if options != _PLAIN else None,
             files={},
             tools={name: version(name) for name in tools},
             layers=layers,

@@ -77,6 +77,14 @@ def is_channels_last(shape: tuple[int, ...]) -> bool:
     return shape[0] == shape[1] != shape[2]
 
 
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a graph has besides, or has not."""
+
+    layers: tuple[str, ...] = ()  # that are outputs, by their names
+    preprocess: bool = True  # False: it takes the network's own tensors
+    side: int | None = None  # of the pictures in pixels; None: as the record says
+
+
 class Variant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The same model in another precision, and what it loses against `model.onnx` (fp32).
 
@@ -119,6 +127,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created: str  # ISO 8601, UTC
     record: ModelRecord
     asked: ModelRecord | None = None  # as it was to be converted, where that changed it
+    options: Options | None = None  # with which it was converted, where there were any
     files: Mapping[str, FileEntry]
     tools: Mapping[str, str] = msgspec.field(default_factory=dict)  # name -> version
     layers: tuple[Layer, ...] = ()

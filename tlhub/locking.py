@@ -80,8 +80,9 @@ def lock(
         found = None if upgrade else here_as(name, here)
         plan = as_it_is(found) if found is not None else pulling.plan(name, settings)
         gate.check(plan.record, settings)
-        made = next((m for m in here if m.record.artifacts == plan.record.artifacts), None)
-        model = locked(plan, _unstated(plan, settings, progress), made)
+        files = _unstated(plan, settings, progress)
+        target = pulling._target(settings.store, plan, files)
+        model = locked(plan, files, keeping.manifest_of(target) if target is not None else None)
         pinned[model.uid] = model
     new = LockFile(version=lockfile.SCHEMA_VERSION, model=tuple(pinned.values()))
     lockfile.write(new, path)
@@ -165,7 +166,7 @@ def here_as(name: str, here: Iterable[Manifest]) -> Manifest | None:
 
 
 def as_it_is(manifest: Manifest) -> pulling.Plan:
-    """The plan that made a folder."""
+    """The plan of what a folder is of, to be converted as a pull does."""
     record = manifest.asked or manifest.record
     return pulling.Plan(
         model=manifest.uid,

@@ -7,15 +7,15 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from catalog.errors import NotFoundError, TlhubError
+from catalog.errors import ConversionError, NotFoundError, TlhubError
 from catalog.record import Artifact, Digest
-from converters.folder import MANIFEST
+from converters.folder import MANIFEST, PRECISIONS, file_of
 from hub_client.cache import hashes, remove
 from hub_client.digests import Hasher
 from hub_client.fetch import fetch
@@ -97,7 +97,12 @@ def verify(
             continue
         progress(Event(f"mending {one.uid or one.item.name}"))
         try:
+            variants = _variants(one.item.path)
             outcome = _mend(one, [task for task, _ in found], kept, settings, progress)
+            lost = ",".join(sorted(variants - _variants(one.item.path)))
+            if lost:
+                how = f"`tlhub convert {one.item.path} --precision {lost}`"
+                said = f"{said}; it came back without {lost}, which {how} makes"
             faults.append(Fault(one, said, outcome))
         except TlhubError as error:
             faults.append(Fault(one, f"{said}; {error.message}", "damaged"))
@@ -271,15 +276,27 @@ def _mend_folder(one: Kept, settings: Settings, progress: Progress) -> _Outcome:
         plan = pulling.plan(uid, settings)
     else:
         plan = locking.as_it_is(manifest)
-    made = pulling.pull(plan, settings, force=True, progress=progress).path
-    if made != path:  # another version converts to another place
-        remove(settings.store, one.item, force=True)
-        return "removed"
+        if manifest.options is not None:
+            how = pulling.Options(**msgspec.structs.asdict(manifest.options))
+            plan = replace(plan, options=how)
+    target = pulling._target(settings.store, plan, _fetch(plan.artifacts, settings, progress))
+    if target != path:
+        raise ConversionError("this version would not make it again as it was")
+    pulling.pull(plan, settings, force=True, progress=progress)
     return "repaired"
 
 
-def _fetch(artifacts: Iterable[Artifact], settings: Settings, progress: Progress) -> None:
-    fetch(
+def _variants(path: Path) -> set[str]:
+    """The precisions beside fp32 that a folder has, or says that it has."""
+    manifest = keeping.manifest_of(path)
+    there = {precision for precision in PRECISIONS if (path / file_of(precision)).is_file()}
+    return there.union(manifest.variants if manifest is not None else ())
+
+
+def _fetch(
+    artifacts: Iterable[Artifact], settings: Settings, progress: Progress
+) -> dict[str, Path]:
+    return fetch(
         [*artifacts],
         settings.store,
         mirrors=settings.mirrors,

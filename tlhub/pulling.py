@@ -223,14 +223,13 @@ def _make(
             folder = originals.link(plan.record, files, target)
         elif folder is None:
             from converters import convert
+            from converters.folder import Options as Ways
 
             folder = convert.convert(
                 plan.record,
                 files,
                 target,
-                options=convert.Options(
-                    plan.options.layers, plan.options.preprocess, plan.options.side
-                ),
+                options=Ways(plan.options.layers, plan.options.preprocess, plan.options.side),
                 replace=True,
                 trust=trust,
                 progress=lambda step: progress(Event(step)),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from filelock import FileLock
 from machine import Machine
 
 from catalog.errors import UsageError
+from converters.folder import sha256_of as sha256
 from tlhub.cli.amounts import bytes_of, seconds_of
 
 
@@ -186,6 +190,28 @@ def test_verify_finds_a_flipped_bit_anywhere_and_mends_it(stocked: Machine) -> N
     assert [fault["outcome"] for fault in done["faults"]] == ["repaired"] * 3
     assert {path: path.read_bytes() for path in victims} == originals
     stocked.whole()
+
+
+def test_a_folder_is_made_again_as_it_was_converted_or_kept(stocked: Machine) -> None:
+    stocked("convert", "hf:acme/tiny", "--precision", "fp16")
+    other = Path(stocked("convert", "hf:acme/tiny", "--input-size", "128", "-q").strip())
+    (default,) = [p for p in (stocked.home / "models").glob("[!.]*") if p != other]
+    stocked("lock")  # the folder used last is the other
+    assert sha256(default / "model.onnx") in (stocked.cwd / "tlhub.lock").read_text()
+    stocked("pull", "--locked", "--offline")
+    graphs = {folder: (folder / "model.onnx").read_bytes() for folder in (default, other)}
+    for folder in graphs:
+        (folder / "model.onnx").write_bytes(b"damaged")
+    faults = stocked.json("cache", "verify")["faults"]
+    assert {fault["outcome"] for fault in faults} == {"repaired"}
+    assert [fault["path"] for fault in faults if "without fp16" in fault["fault"]] == [str(default)]
+    assert {folder: (folder / "model.onnx").read_bytes() for folder in graphs} == graphs
+    manifest = json.loads((other / "tlhub.json").read_text())
+    assert manifest.pop("options") == {"side": 128}
+    (other / "tlhub.json").write_text(json.dumps(manifest))
+    (other / "model.onnx").write_bytes(b"damaged")
+    stocked("cache", "verify", code=6)
+    assert (other / "model.onnx").read_bytes() == b"damaged"
 
 
 def test_what_cannot_be_mended_is_said_and_what_nobody_needs_is_removed(machine: Machine) -> None:
