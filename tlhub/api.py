@@ -74,9 +74,10 @@ def pull(
     `pypi:name==version`, `file:…`) or a folder that is here. Where no converter knows it, or with
     ``format`` `original`, the folder has the publisher's files as they are, of which ``include``
     and ``exclude`` (globs) and ``precision`` choose. With ``force`` it is made again from verified
-    files; ``out`` is where a copy goes.
+    files; ``out`` is where a copy goes, of a folder that is here too.
 
     Raises:
+        UsageError: ``out`` exists, or an option is not for a folder that is here.
         NotFoundError: no such model, or its files are gone from where the record says.
         AccessError: a gate, or a license that the settings do not allow.
         NetworkError: the network failed; OfflineError: it was ruled out.
@@ -87,21 +88,30 @@ def pull(
     from tlhub import pulling
 
     settings = settings or Settings.load()
+    place = None if out is None else Path(out).expanduser()
     local = _local(model)
     if local is not None:
         from converters.folder import ModelFolder
+        from tlhub import originals, variants
 
         if not local.is_dir():
             raise UsageError(f"{local} is a file that is here already: there is nothing to pull")
         _use(local, settings)
         folder = ModelFolder.open(local)
+        other = format == "original" and folder.manifest.kind != "original"
+        if include or exclude or precision or other or (force and place is None):
+            raise UsageError(
+                f"{local} is here as it is: it can be copied, not be made of other files or again",
+                hint=f"name what it was made of, such as {folder.manifest.uid}",
+            )
+        variants.check((), place, force=force)
         folder.verify()
-        return folder
+        return folder if place is None else originals.copy(folder, place, progress)
     options = pulling.Options(format, tuple(include), tuple(exclude), precision)
     return pulling.pull(
         pulling.plan(model, settings, options, progress=progress),
         settings,
-        out=None if out is None else Path(out).expanduser(),
+        out=place,
         force=force,
         trust=trust,
         progress=progress,

@@ -190,6 +190,21 @@ def test_a_copy_is_made_of_real_files_whole_or_not_at_all(
     assert pull("hf:acme/bert", "x/y", "--out", tmp_path / "two").returncode == 2
 
 
+def test_a_folder_that_is_here_is_copied_and_not_made_of_other_files(
+    hub: Hub, pull: Pull, tmp_path: Path
+) -> None:
+    hub.put("acme/bert", tiny())
+    folder = pull("hf:acme/bert", "--format", "original", "-q").stdout.strip()
+    out = tmp_path / "copy"
+    assert pull(folder, "--out", out, "-q").stdout == f"{out}\n"
+    assert not any(path.is_symlink() for path in out.rglob("*"))
+    assert {p.name for p in out.iterdir()} == {p.name for p in Path(folder).iterdir()}
+    assert "exists already" in pull(folder, "--out", out).stderr
+    assert pull(folder, "--out", out, "--force").returncode == 0
+    for options in (("--include", "*.json"), ("--precision", "fp16"), ("--force",)):
+        assert pull(folder, *options).returncode == 2
+
+
 def test_several_models_come_in_turn_and_by_standard_input(
     hub: Hub, pull: Pull, env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -91,7 +91,17 @@ def pull(
             folder = (
                 pulling.pull(plan, settings, out=out, force=force, trust=trust, progress=count)
                 if plan is not None
-                else api.pull(name, settings=settings, progress=count)
+                else api.pull(
+                    name,
+                    format=format,
+                    include=include or (),
+                    exclude=exclude or (),
+                    precision=precision,
+                    out=out,
+                    force=force,
+                    settings=settings,
+                    progress=count,
+                )
             )
             results.append(pulled(folder, plan, count.figures()))
     _report(results, quiet=quiet, json=json, alone=len(models) == 1 and models != ["-"])
