@@ -76,6 +76,7 @@ class LockedModel(
     uid: Name
     source: Name  # `hf:owner/name`, `pypi:name`, `https://host`
     revision: Name | None = None  # a commit, or the version of a package
+    asked: Name | None = None  # the branch, tag or commit that was named, where one was
     format: Literal["onnx", "original"] = "onnx"
     file: Annotated[tuple[LockedFile, ...], Meta(min_length=1, max_length=100_000)]
     onnx: LockedOnnx | None = None

@@ -73,7 +73,7 @@ class SmallHub:
             request.wfile.write(body)
 
     def _listing(self, repo: str, files: Mapping[str, bytes]) -> dict[str, object]:
-        commit = next(c for c, f in self.repos[repo].items() if f == files and c != "main")
+        commit = next(c for c, f in self.repos[repo].items() if f == files and len(c) == 40)
         siblings = []
         for name, body in files.items():
             item: dict[str, object] = {"rfilename": name, "size": len(body)}

@@ -17,11 +17,14 @@ from hub_client.digests import hash_file
 from hub_client.fetch import fetch
 from hub_client.lockfile import LockedFile, LockedModel, LockedOnnx, LockFile
 from hub_client.network import without_credentials
+from hub_client.sources.registry import is_url
 from tlhub import gate, keeping, pulling
+from tlhub.api import open_catalog
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
-_HUB = re.compile(r"(hf|hub\+https?):")
+_HUB = re.compile(r"hf:|hub\+https?://[^/]+/")  # before the name of a repository
+_UNLESS_ASKED = "main"  # the branch
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,20 @@ def lock(
         wanted = sorted({manifest.uid for manifest in here})
         if not wanted:
             raise NotFoundError("no model is here to lock", hint="`tlhub lock MODEL` locks one")
-    if not wanted and upgrade:
-        wanted = [_argument(model) for model in old.model]
     pinned = {model.uid: model for model in old.model}
+    if not wanted and upgrade:
+        wanted = list(pinned)
     for name in wanted:
         if not upgrade and any(name in _names(model) for model in old.model):
             continue
         progress(Event(f"locking {name}"))
         found = None if upgrade else here_as(name, here)
-        plan = as_it_is(found) if found is not None else pulling.plan(name, settings)
+        before = pinned.get(name)
+        if before is not None:
+            plan = pulling.plan(_argument(before, settings), settings)
+            plan = replace(plan, record=msgspec.structs.replace(plan.record, uid=name))
+        else:
+            plan = as_it_is(found) if found is not None else pulling.plan(name, settings)
         gate.check(plan.record, settings)
         files = _unstated(plan, settings, progress)
         target = pulling._target(settings.store, plan, files)
@@ -87,12 +95,12 @@ def lock(
     new = LockFile(version=lockfile.SCHEMA_VERSION, model=tuple(pinned.values()))
     lockfile.write(new, path)
     lockfile.remember(settings.home, path)
-    before = {model.uid: model for model in old.model}
+    were = {model.uid: model for model in old.model}
     return Locked(
         path,
         lockfile.read(path),
-        added=tuple(sorted(pinned.keys() - before.keys())),
-        changed=tuple(sorted(u for u in before if pinned[u] != before[u])),
+        added=tuple(sorted(pinned.keys() - were.keys())),
+        changed=tuple(sorted(u for u in were if pinned[u] != were[u])),
     )
 
 
@@ -201,10 +209,12 @@ def locked(plan: pulling.Plan, files: Mapping[str, Path], manifest: Manifest | N
             )
         )
     source, revision = lockfile.origin(url for entry in entries for url in entry.urls)
+    asked = plan.place.revision if plan.place is not None and is_url(plan.model) else None
     return LockedModel(
         uid=plan.record.uid,
         source=source,
         revision=revision,
+        asked=asked if asked != _UNLESS_ASKED else None,
         format=plan.format,
         file=tuple(entries),
         onnx=_onnx(manifest) if plan.format == "onnx" else None,
@@ -259,7 +269,7 @@ def _difference(manifest: Manifest, model: LockedModel) -> str:
 
 def _plan(model: LockedModel, settings: Settings, progress: Progress) -> pulling.Plan:
     """The plan of a locked model: its record as it is known here, its files as they are locked."""
-    name = _argument(model, pinned=True)
+    name = _argument(model, settings, pinned=True)
     if name in model.file[0].urls:  # a file that stands alone: there is nothing to ask about it
         plan = pulling.Plan(name, ModelRecord(uid=model.uid), (), model.format)
     else:
@@ -270,17 +280,35 @@ def _plan(model: LockedModel, settings: Settings, progress: Progress) -> pulling
     return replace(plan, record=record, artifacts=artifacts, format=model.format, place=None)
 
 
-def _argument(model: LockedModel, *, pinned: bool = False) -> str:
-    """The model as `pulling.plan` takes it: a uid of the catalog, a repository or a URL."""
-    if _HUB.match(model.source) and model.uid == pulling._uid_of(model.source):
-        return f"{model.source}@{model.revision}" if pinned and model.revision else model.source
-    urls = (url for file in model.file for url in file.urls)
-    return next((url for url in urls if pulling._uid_of(url) == model.uid), model.uid)
+def _argument(model: LockedModel, settings: Settings, *, pinned: bool = False) -> str:
+    """The model as `pulling.plan` takes it: a uid of the catalog, a repository or a URL.
+
+    A repository is named by its address, so that a machine whose catalog lacks it finds it too.
+    """
+    urls = [url for file in model.file for url in file.urls]
+    alone = next((url for url in urls if pulling._uid_of(url) == model.uid), None)
+    repo = _HUB.match(model.source)
+    if alone is None and repo is not None:
+        name = f"hf/{model.source[repo.end() :]}"
+        if model.uid == name or not _is_known(model.uid, settings):
+            revision = model.revision if pinned else model.asked
+            return f"{model.source}@{revision}" if revision else model.source
+    return alone or model.uid
+
+
+def _is_known(uid: str, settings: Settings) -> bool:
+    """Whether the catalog has it."""
+    try:
+        open_catalog(settings).get(uid)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _names(model: LockedModel) -> set[str]:
     """All that the model is called by."""
-    return {model.uid, model.source, *(url for file in model.file for url in file.urls)}
+    asked = f"{model.source}@{model.asked}"
+    return {model.uid, model.source, asked, *(url for file in model.file for url in file.urls)}
 
 
 def _is_stated(artifact: Artifact) -> bool:

@@ -133,3 +133,28 @@ def test_a_file_whose_name_has_blanks_is_locked(
     (other.cwd / "tlhub.lock").write_text((machine.cwd / "tlhub.lock").read_text())
     folder = other("pull", "--locked", "-q").strip()
     assert (Path(folder) / "my card.md").read_bytes() == b"card"
+
+
+def test_a_branch_of_another_hub_is_reproduced_and_followed(
+    machine: Machine, other: Machine, small_hub: SmallHub
+) -> None:
+    first = small_hub.put("acme/branched", {"weights.gguf": b"one"})
+    versions = small_hub.repos["acme/branched"]
+    versions["v1"] = versions[first]
+    small_hub.put("acme/branched", {"weights.gguf": b"two"})
+    machine.env["HF_ENDPOINT"] = other.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    name, path = f"hub+{small_hub.url}/acme/branched@v1", machine.cwd / "tlhub.lock"
+    machine("lock", name)
+    (said,) = tomllib.loads(path.read_text())["model"]
+    assert (said["uid"], said["revision"], said["asked"]) == ("hf/acme/branched", first, "v1")
+    (other.cwd / "tlhub.lock").write_text(path.read_text())
+    folder = other("pull", "--locked", "-q").strip()
+    assert (Path(folder) / "weights.gguf").read_bytes() == b"one"
+    third = small_hub.put("acme/branched", {"weights.gguf": b"three"})
+    versions["v1"] = versions[third]
+    small_hub.put("acme/branched", {"weights.gguf": b"two"})
+    assert machine.json("lock", name)["changed"] == []
+    assert machine.json("lock", "--upgrade")["changed"] == ["hf/acme/branched"]
+    (said,) = tomllib.loads(path.read_text())["model"]
+    assert (said["revision"], said["asked"]) == (third, "v1")
+    assert machine.json("lock", "--upgrade", "hf/acme/branched")["changed"] == []
