@@ -233,7 +233,7 @@ def test_evaluate_says_what_the_report_says(
         said = [item[key] for item in found["numbers"] for key in ("mae", "rmse")]
     assert [measure.value for _, measure in others] == pytest.approx(said, rel=1e-12)
     [(other, options)] = columns.items()
-    with pytest.raises(UsageError, match="is a model for"):
+    with pytest.raises(UsageError, match="are none of"):
         evaluate(folder, photos / f"{other}.csv", options=options, device="cpu")
 
 
