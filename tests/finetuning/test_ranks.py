@@ -188,6 +188,8 @@ with ranks.joined(None, 1, cuda=False) as these:
         found[f"{objective.kind} losses"] = np.array(losses)
     if these.first:
         np.savez(sys.argv[1], **found)
+if ranks.is_one():
+    ranks.end(0)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated, NoReturn
@@ -99,6 +100,10 @@ def main() -> NoReturn:
         code = stop.code
     if code == 130:  # Ctrl-C
         output.note("interrupted; nothing half-done was left in place")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from finetuning import ranks
+
+        ranks.end(code if isinstance(code, int) else 0)
     sys.exit(code)
 
 
