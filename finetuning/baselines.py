@@ -60,7 +60,7 @@ def _random_weights(work: Work, found: Probe) -> Baseline:
     is_embedding = objective.kind == "embedding"
     if is_embedding and len(test.examples) > _SEARCHED:
         raise ConversionError(f"there are over {_SEARCHED:,} held out")
-    # Of fewer the nearest would be too easily right.
+    # Of a part of the classes to come the nearest would be too easily right.
     count = len(test.examples) if is_embedding else ENOUGH
     places = drawn(objective, work.truth(test), count, seed=work.seed)
     test = Part(tuple(test.examples[n] for n in places))

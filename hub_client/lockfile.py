@@ -208,14 +208,12 @@ def known(home: Path, *more: Path) -> dict[Path, LockFile]:
             continue
         try:
             found[path] = read(path)
-        except NotFoundError:
-            if path.parent.is_dir():
+        except (NotFoundError, StorageError) as error:
+            if isinstance(error, NotFoundError) and path.parent.is_dir():
                 with writing(note):
                     note.unlink(missing_ok=True)
-                continue
-            found[path] = parse(text.encode(), str(path))
-        except StorageError:
-            found[path] = parse(text.encode(), str(path))
+            else:
+                found[path] = parse(text.encode(), str(path))
     return found
 
 

@@ -100,7 +100,8 @@ def _check_given(data: Dataset, train: Sequence[int], test: Sequence[int]) -> No
                 hint="are all files of the split there? `tlhub data check` says what was left out",
             )
     if data.kind == "embedding":
-        return check_search([data.examples[n] for n in test], data)
+        check_search([data.examples[n] for n in test], data)
+        return
     learned = {label for n in train for label in classes_of(data.examples[n].target)}
     gone = [name for label, name in enumerate(data.classes) if label not in learned]
     if gone:
@@ -109,7 +110,6 @@ def _check_given(data: Dataset, train: Sequence[int], test: Sequence[int]) -> No
             f"{some(gone)}",
             hint="`tlhub data check` says why: examples that are held out too, for instance",
         )
-    return None
 
 
 def _by_class(data: Dataset, seed: int, test_fraction: float) -> Split:
