@@ -70,12 +70,18 @@ def test_a_folder_with_a_card_is_found_shown_pulled_and_taken_out(machine: Machi
     assert "ships" in machine("catalog", "remove", SHIPPED, code=3)
 
 
-def test_what_timm_saved_is_converted(machine: Machine, tmp_path: Path) -> None:
+def added_tiny(machine: Machine, tmp_path: Path) -> Path:
+    """A folder that timm saved, in the catalog as `me/tiny`."""
     here = machine.cwd / "tiny"
     here.mkdir()
     for name, body in tiny_model(tmp_path).items():
         (here / name).write_bytes(body)
     machine("catalog", "add", here, "--uid", "me/tiny")
+    return here
+
+
+def test_what_timm_saved_is_converted(machine: Machine, tmp_path: Path) -> None:
+    added_tiny(machine, tmp_path)
     pulled = Path(machine("pull", "me/tiny", "-q").strip())
     assert (pulled / "model.onnx").is_file()
     # And what was pulled is a model to add again.
@@ -86,11 +92,7 @@ def test_what_timm_saved_is_converted(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_what_was_corrected_is_converted_again(machine: Machine, tmp_path: Path) -> None:
-    here = machine.cwd / "tiny"
-    here.mkdir()
-    for name, body in tiny_model(tmp_path).items():
-        (here / name).write_bytes(body)
-    machine("catalog", "add", here, "--uid", "me/tiny")
+    here = added_tiny(machine, tmp_path)
     first = Path(machine("pull", "me/tiny", "-q").strip())
     config = json.loads((here / "config.json").read_bytes())
     config["label_names"] = [f"kind {n}" for n in range(12)]
