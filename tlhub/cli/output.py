@@ -12,9 +12,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from catalog.errors import TlhubError
+from catalog.errors import StorageError, TlhubError
 from tlhub.progress import Event, Progress, Rates, silent
 
 if TYPE_CHECKING:
@@ -43,17 +44,44 @@ def show(renderable: RenderableType) -> None:
     out = console()
     with out.capture() as captured:
         out.print(renderable)
-    sys.stdout.writelines(text.rstrip() + "\n" for text in captured.get().splitlines())
+    for text in captured.get().splitlines():
+        line(text.rstrip())
 
 
 def line(text: str = "") -> None:
     """Print one line of data as it is."""
-    sys.stdout.write(text + "\n")
+    with _stdout() as out:
+        out.write(text + "\n")
 
 
 def emit(value: Any) -> None:
     """Print the one JSON object of a command under ``--json``."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    line(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def flush() -> None:
+    """Have all data that was printed arrive, or raise the error of `_stdout`."""
+    with _stdout() as out:
+        out.flush()
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """Standard output, where a reader may leave (`| head`) and a disk be full.
+
+    The command of a reader who left goes on in silence. Either way nothing is left in the buffer
+    that the interpreter would complain of at its end.
+    """
+    try:
+        yield sys.stdout
+    except OSError as error:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise StorageError(
+                f"cannot write the answer to standard output: {error.strerror}",
+                hint="free some space there, or send it elsewhere",
+            ) from error
 
 
 def note(text: str) -> None:
