@@ -45,13 +45,12 @@ def open_sessions(
         UsageError: ``device`` is unknown or not there, ``threads`` is below 1, or there is no such
             layer.
     """
-    if device not in {"auto", "cpu", "cuda"}:
-        raise UsageError(f"there is no device {device!r}", hint="auto, cpu or cuda")
+    is_for_cpu = _is_for_cpu(device)
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}, must be at least 1")
     check_external_data(file)
     whole = _with_layers(file, layers) if layers else file
-    if device == "cpu" or (device == "auto" and not cuda_driver()):
+    if is_for_cpu:
         return [_open(file, whole, _CPU, threads)], "cpu"
     if not cuda_driver():
         raise UsageError("there is no CUDA device on this machine", hint=_CUDA_HINT)
@@ -74,6 +73,21 @@ def open_sessions(
     if device == "cuda":
         raise UsageError("ONNX Runtime cannot use the CUDA device of this machine", hint=_CUDA_HINT)
     return [_open(file, whole, _CPU, threads)], "cpu"
+
+
+def usable(file: Path, device: Device) -> Device:
+    """The device that ``file`` runs on; tried out where it may be a GPU.
+
+    Raises:
+        UsageError, IntegrityError, UnsafeError: as `open_sessions`.
+    """
+    return "cpu" if _is_for_cpu(device) else open_sessions(file, device, None)[1]
+
+
+def _is_for_cpu(device: Device) -> bool:
+    if device not in {"auto", "cpu", "cuda"}:
+        raise UsageError(f"there is no device {device!r}", hint="auto, cpu or cuda")
+    return device == "cpu" or (device == "auto" and not cuda_driver())
 
 
 _CUDA_HINT = (

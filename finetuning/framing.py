@@ -22,11 +22,10 @@ import onnxruntime
 
 from catalog.record import Preprocess
 from converters.folder import ModelFolder, sha256_of
-from converters.interface import TOKENIZER
+from converters.interface import INPUT_IDS, TOKENIZER
 from converters.machine import cores
 from converters.runtime import OnnxModel
-from converters.session import Device
-from converters.text_model import TextModel
+from converters.session import Device, usable
 from finetuning import graph
 from finetuning.features import Content, Extract, Extractor, Rows, key_of
 from finetuning.pools import can_pool, with_stages
@@ -34,7 +33,8 @@ from finetuning.stages import LAST, Stage, stages_of
 
 AS_TRAINED, WHOLE = "as trained", "whole photo"
 
-_TEXTS, _ON_A_GPU = 64, 32  # in one call
+_TEXTS = 64  # in one call
+_PHOTOS = {"cpu": 2, "cuda": 32}  # on a CPU more at a time save little, and each may be large
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,8 @@ def framings(base: ModelFolder, device: Device) -> tuple[Framing, ...]:
     network = graph.load(base.onnx)
     record = base.manifest.record
     own = record.preprocess
-    model: OnnxModel[Any, Any] = OnnxModel.open(
-        base.onnx, device=device
-    )  # says which device `auto` is
     stages = stages_of(base, network) if can_pool(network) else (LAST,)
-    source = _Source(base, stages, model)
+    source = _Source(base, network, stages, device)
     as_trained = Framing(AS_TRAINED, network, own, stages, source.extractor(network, "as trained"))
     size = record.input_size
     if own is None or size is None or len(size) != 3 or not graph.has_pixel_values(network):
@@ -90,7 +87,7 @@ def tuned_framing(
 ) -> Framing:
     """The same framing of the backbone in ``network``, whose weights were trained further."""
     stages = stages if stages[-1] == LAST else (*stages, LAST)
-    source = _Source(base, stages, OnnxModel.open(base.onnx, device=device))
+    source = _Source(base, network, stages, device)
     weights = hashlib.sha256(network.SerializeToString(deterministic=True)).hexdigest()
     extractor = source.extractor(network, f"{framing.name} {weights}")
     return replace(framing, network=network, stages=stages, extractor=extractor)
@@ -100,20 +97,20 @@ class _Source:
     """What the extractors of one backbone have in common."""
 
     def __init__(
-        self, base: ModelFolder, stages: Sequence[Stage], model: OnnxModel[Any, Any]
+        self, base: ModelFolder, network: onnx.ModelProto, stages: Sequence[Stage], device: Device
     ) -> None:
         self._stages = stages
-        self._device = model.device
-        self._is_text = isinstance(model, TextModel)
+        self._device = usable(base.onnx, device)
+        self._is_text = any(item.name == INPUT_IDS for item in network.graph.input)
         self._tokenizer = base.path / TOKENIZER
         self._parts = [
-            sha256_of(base.onnx), f"onnxruntime {onnxruntime.__version__}", model.device
+            sha256_of(base.onnx), f"onnxruntime {onnxruntime.__version__}", self._device
         ]  # fmt: skip
         if self._is_text:
             self._parts.append(sha256_of(self._tokenizer))
 
     def extractor(self, network: onnx.ModelProto, preprocessing: str) -> Extractor:
-        """All stages of ``network``; on a CPU each thread has its own photo, or texts."""
+        """All stages of ``network``; on a CPU each thread has its own photos or texts."""
         keys = {
             stage.output: key_of(*self._parts, preprocessing, stage.layer, stage.pool)
             for stage in self._stages
@@ -122,7 +119,7 @@ class _Source:
         def open_() -> Extract:
             return self._open(with_stages(network, self._stages))
 
-        batch = _TEXTS if self._is_text else 1 if self._device == "cpu" else _ON_A_GPU
+        batch = _TEXTS if self._is_text else _PHOTOS[self._device]
         return Extractor(keys, open_, batch, workers=cores() if self._device == "cpu" else 1)
 
     def _open(self, tapped: onnx.ModelProto) -> Extract:

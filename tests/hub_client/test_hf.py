@@ -14,6 +14,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from catalog.errors import (
     AccessError,
@@ -57,9 +58,9 @@ def source(hub, store, tmp_path, capfd):
     job = Job(store, lambda *step: told.append(step))
     source = HuggingFaceSource(job, endpoint=hub.url, cache=tmp_path / "hf")
     source.told = told
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
     yield source
-    huggingface_hub.utils.enable_progress_bars()
+    enable_progress_bars()
     source.close()
     assert capfd.readouterr().err == ""  # no progress bar of somebody else
 
