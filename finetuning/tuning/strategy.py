@@ -45,7 +45,7 @@ _ATTENTION = {"Softmax", "Attention"}  # operators of ONNX
 
 # Of time, where no budget is given: in all, and an example. What is learned of few texts is worth
 # more, and takes the whole of a network.
-_UNASKED: dict[Modality, tuple[float, float]] = {"image": (30.0, 0.06), "text": (30.0, 0.3)}
+_UNASKED: dict[Modality, tuple[float, float]] = {"image": (30.0, 0.06), "text": (15.0, 0.32)}
 
 
 def improve(

@@ -18,6 +18,7 @@ from finetuning.objectives.lesson import Judged
 from finetuning.ranks import ALONE
 from finetuning.stages import LAST, Stage
 from finetuning.tuning import judging, planning, tune
+from finetuning.tuning.texts import Texts
 from tests.finetuning.test_finetune import metrics_of
 
 Make = Callable[..., Path]
@@ -76,6 +77,26 @@ def test_few_examples_judge_in_turn_where_there_is_time(
     monkeypatch.setattr(planning, "_forward_seconds", lambda *_: 10.0)
     [said], _ = run("short", 5.0)
     assert "times" not in said
+
+
+def test_time_is_told_by_texts_that_take_as_long_as_others_whatever_comes_first() -> None:
+    class Timed(torch.nn.Module):
+        def forward(self, ids: torch.Tensor, _mask: torch.Tensor) -> tuple[torch.Tensor]:
+            seen.append(tuple(ids.shape))
+            return (ids,)
+
+    seen: list[tuple[int, ...]] = []
+    lengths = np.arange(1, 101)
+    for order in (
+        np.argsort(lengths),
+        np.argsort(-lengths),
+        np.random.default_rng(0).permutation(100),
+    ):
+        mask = torch.from_numpy((np.arange(100) < lengths[order][:, None]).astype(np.int64))
+        planning.step_seconds(Timed(), Texts((mask, mask)), torch.device("cpu"))  # type: ignore[arg-type]
+    assert {*seen} == {(8, 79)}
+    planning.step_seconds(Timed(), Texts((mask[:3], mask[:3])), torch.device("cpu"))  # type: ignore[arg-type]
+    assert seen[-1][0] == 3
 
 
 def test_where_neither_beats_the_other_the_head_of_images_stays(
