@@ -21,7 +21,7 @@ from catalog.record import Artifact
 from hub_client.store import Store
 from hub_client.usage import exclusive, is_free, running
 
-Kind = Literal["model", "blob", "features", "index", "hf", "partial", "leftover"]
+Kind = Literal["model", "blob", "features", "index", "hf", "hub", "partial", "leftover"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DAY_S = 24 * 3600.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +18,7 @@ from converters.folder import MANIFEST, Manifest
 from hub_client import lockfile
 from hub_client.cache import (
     Item,
+    Kind,
     blobs,
     folders,
     forget_refs,
@@ -26,15 +29,19 @@ from hub_client.cache import (
     unfinished,
 )
 from hub_client.lockfile import LockFile
+from hub_client.sources.source import Job
 from hub_client.store import Store
 from hub_client.usage import running
 from tlhub.settings import Settings
 from tlhub.user_paths import here
 
+if TYPE_CHECKING:
+    from hub_client.sources.hf import HuggingFaceSource
+
 _MINUTE_S = 60.0
 _DAY_S = 24 * 3600.0
 _WEEK_S = 7 * _DAY_S
-_REPO = re.compile(r"hf:([^/@!]+/[^/@!]+)")
+_SOURCES = {"blob", "hub"}  # what models are made of; they go with the last of these
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Kept:
     item: Item
     uid: str | None = None  # of the model, where it is one
     needs: frozenset[str] = frozenset()  # hashes of the blobs it was made of
-    repos: frozenset[str] = frozenset()  # repositories of the Hugging Face cache it was made of
+    repos: frozenset[Path] = frozenset()  # caches of repositories of hubs that it was made of
     models: tuple[str, ...] = ()  # uids of the models here that need it
     locks: tuple[Path, ...] = ()  # the lock files that name it
     used_by: tuple[int, ...] = ()  # other processes that are running and may need it
@@ -74,6 +81,7 @@ def paths(settings: Settings) -> dict[str, Path]:
         "models": store.models,
         "features": settings.features,
         "index": settings.index,
+        "hubs": settings.home / "hubs",
         "hf": Path(HF_HUB_CACHE),
     }
 
@@ -96,20 +104,22 @@ def manifest_of(folder: Path) -> Manifest | None:
 
 
 def inventory(settings: Settings) -> list[Kept]:
-    """All that is here: models, blobs, features, indexes, repositories in the Hugging Face cache.
+    """All that is here: models, blobs, features, indexes, repositories of hubs.
 
-    Of the last only those that a model here or a lock file is from: tlhub lists them and leaves
-    them alone.
+    Of those in the Hugging Face cache only what a model here or a lock file is from: tlhub lists
+    them and leaves them alone. What came from other hubs is in a place of ours.
 
     Raises:
         UsageError: a lock file cannot be read.
     """
     store, locks = settings.store, known_locks(settings)
     processes = running(settings.home)  # before we look: what one made that ends now is young
-    models = [_model(item, store, locks) for item in folders("model", store.models)]
+    hubs = _Hubs(settings)
+    models = [_model(item, store, locks, hubs) for item in folders("model", store.models)]
     found = [*models, *_blobs(store, models, locks)]
     found += [Kept(item) for item in folders("features", settings.features)]
     found += [Kept(item) for item in folders("index", settings.index)]
+    found += hubs.kept(models, locks)
 
     def used_by(item: Item) -> tuple[int, ...]:
         stamp = item.used_at
@@ -117,8 +127,10 @@ def inventory(settings: Settings) -> list[Kept]:
             stamp = max(stamp, settings.features.stat().st_mtime)
         return tuple(process.pid for process in processes if process.since <= stamp)
 
-    found = [replace(kept, used_by=used_by(kept.item)) for kept in found]
-    return [*found, *_repositories(paths(settings)["hf"], models, locks)]
+    return [
+        kept if kept.item.kind == "hf" else replace(kept, used_by=used_by(kept.item))
+        for kept in found
+    ]
 
 
 def prune(
@@ -130,10 +142,10 @@ def prune(
 ) -> Pruned:
     """Remove what nothing needs, and with the options what was not used for longest.
 
-    Nothing needs: blobs of no model (but of the last minute), partials idle for a day (or for
-    ``older_than_s``), what a killed process left, indexes unused for a week. ``older_than_s`` also
-    removes models and features unused for so long, ``keep_bytes`` the least recently used until
-    no more is kept.
+    Nothing needs: blobs and repositories of other hubs of no model (but of the last minute),
+    partials idle for a day (or for ``older_than_s``), what a killed process left, indexes unused
+    for a week. ``older_than_s`` also removes models and features unused for so long, ``keep_bytes``
+    the least recently used until no more is kept.
     What a lock file names or a running process uses stays. A kill leaves each thing whole or gone.
 
     Raises:
@@ -142,7 +154,8 @@ def prune(
     """
     store = settings.store
     idle_s = _DAY_S if older_than_s is None else older_than_s
-    left = leftovers(store, (store.models, settings.index, settings.features), idle_s)
+    ours = (store.models, settings.index, settings.features, *(settings.home / "hubs").glob("*"))
+    left = leftovers(store, ours, idle_s)
     chosen = [*map(Kept, left), *_chosen(_ours(settings), older_than_s, keep_bytes)]
     return Pruned(tuple(chosen)) if dry_run else _remove(store, chosen)
 
@@ -189,7 +202,7 @@ def _chosen(kept: Sequence[Kept], older_than_s: float | None, keep_bytes: int | 
     chosen = [one for one in kept if _garbage(one, now)]
     total = sum(one.item.size_bytes for one in kept) - sum(one.item.size_bytes for one in chosen)
     for one in sorted(kept, key=lambda one: one.item.used_at):
-        if one.item.kind == "blob" or one in chosen or _needed(one):
+        if one.item.kind in _SOURCES or one in chosen or _needed(one):
             continue
         old = older_than_s is not None and now - one.item.used_at > older_than_s
         if not old and (keep_bytes is None or total <= keep_bytes):
@@ -203,7 +216,7 @@ def _chosen(kept: Sequence[Kept], older_than_s: float | None, keep_bytes: int | 
 def _garbage(kept: Kept, now: float) -> bool:
     if kept.used_by or kept.locks:
         return False
-    if kept.item.kind == "blob":  # a young one: its model may have been made after we looked
+    if kept.item.kind in _SOURCES:  # a young one: its model may have been made after we looked
         return not kept.models and now - kept.item.used_at > _MINUTE_S
     return kept.item.kind == "index" and now - kept.item.used_at > _WEEK_S
 
@@ -218,14 +231,21 @@ def _needed(kept: Kept) -> str:
 
 
 def _freed(models: Iterable[Kept], kept: Iterable[Kept]) -> list[Kept]:
-    """The blobs that only these models need."""
+    """What models are made of, as far as only these need it."""
     models = list(models)
+    rest = [one for one in kept if one not in models]
     theirs = frozenset[str]().union(*(model.needs for model in models))
-    others = frozenset[str]().union(*(one.needs for one in kept if one not in models))
+    others = frozenset[str]().union(*(one.needs for one in rest))
+    repos = frozenset[Path]().union(*(model.repos for model in models))
+    repos -= frozenset[Path]().union(*(one.repos for one in rest))
     return [
         one
-        for one in kept
-        if one.item.kind == "blob" and one.item.path.name in theirs - others and not one.locks
+        for one in rest
+        if not one.locks
+        and (
+            (one.item.kind == "blob" and one.item.path.name in theirs - others)
+            or (one.item.kind == "hub" and one.item.path in repos)
+        )
     ]
 
 
@@ -243,20 +263,20 @@ def _named(uid: str, kept: Iterable[Kept]) -> list[Kept]:
     return found
 
 
-def _model(item: Item, store: Store, locks: Mapping[Path, LockFile]) -> Kept:
+def _model(item: Item, store: Store, locks: Mapping[Path, LockFile], hubs: _Hubs) -> Kept:
     manifest = manifest_of(item.path)
-    links = frozenset(
-        link.readlink().name for link in item.path.rglob("*") if link.is_symlink()
-    )  # of originals: to blobs of ours, or in the Hugging Face cache
+    links = [path.readlink() for path in item.path.rglob("*") if path.is_symlink()]
+    needs = frozenset(link.name for link in links)  # of originals: blobs of ours or of a hub's
+    repos = frozenset(link.parent.parent for link in links if link.parent.name == "blobs")
     if manifest is None:
-        return Kept(item, needs=links)
+        return Kept(item, needs=needs, repos=repos)
     artifacts = manifest.record.artifacts
     urls = [url for artifact in artifacts for url in artifact.urls]
     return Kept(
         item,
         manifest.uid,
-        needs=links.union(*(hashes(store, artifact) for artifact in artifacts)),
-        repos=_repos(urls),
+        needs=needs.union(*(hashes(store, artifact) for artifact in artifacts)),
+        repos=repos | hubs.folders(urls),
         locks=tuple(path for path, lock in locks.items() if lock.get(manifest.uid)),
     )
 
@@ -272,24 +292,51 @@ def _blobs(store: Store, models: Iterable[Kept], locks: Mapping[Path, LockFile])
         yield Kept(item, models=tuple(sorted(set(needed.get(sha256, ())))), locks=named)
 
 
-def _repositories(
-    root: Path, models: Sequence[Kept], locks: Mapping[Path, LockFile]
-) -> Iterator[Kept]:
-    named = {
-        path: _repos(url for model in lock.model for file in model.file for url in file.urls)
-        for path, lock in locks.items()
-    }
-    for repo in sorted(frozenset[str]().union(*named.values(), *(one.repos for one in models))):
-        folder = root / f"models--{repo.replace('/', '--')}"
-        if folder.is_dir():
-            by = [model for model in models if repo in model.repos]
+class _Hubs:
+    """Where repositories of hubs are kept: other hubs' in a place of ours (decision 0031)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._names: dict[Path, str] = {}
+
+    @cached_property
+    def _source(self) -> HuggingFaceSource:
+        from hub_client.sources.hf import HuggingFaceSource
+
+        return HuggingFaceSource(Job(self._settings.store, mirrors=self._settings.mirrors))
+
+    def folders(self, urls: Iterable[str]) -> frozenset[Path]:
+        """The folders of the repositories that files are from."""
+        from hub_client.sources.hf_errors import RepoFile
+
+        found = set()
+        for url in urls:
+            if url.startswith(("hf:", "hub+")):
+                with contextlib.suppress(UsageError, UnsafeError):  # somebody wrote it by hand
+                    file = RepoFile.parse(url)
+                    folder = self._source.cache(file).folder
+                    self._names.setdefault(folder, file.repo_url)
+                    found.add(folder)
+        return frozenset(found)
+
+    def kept(self, models: Sequence[Kept], locks: Mapping[Path, LockFile]) -> Iterator[Kept]:
+        """Each with what needs it; those of ours also where nothing does."""
+        ours = self._settings.home / "hubs"
+        named = {
+            path: self.folders(url for m in lock.model for file in m.file for url in file.urls)
+            for path, lock in locks.items()
+        }
+        needed = frozenset[Path]().union(*named.values(), *(model.repos for model in models))
+        for folder in sorted(needed | {*ours.glob("*/models--*")}):
+            if not folder.is_dir():
+                continue
+            hub, repo = folder.parent.name, folder.name.split("--", 1)[1].replace("--", "/", 1)
+            by = [model for model in models if folder in model.repos]
             used_at = max([folder.stat().st_mtime, *(model.item.used_at for model in by)])
+            name = self._names.get(folder, f"{hub}/{repo}")
+            kind: Kind = "hub" if folder.is_relative_to(ours) else "hf"
             yield Kept(
-                Item("hf", f"hf:{repo}", folder, size_of(folder), used_at),
+                Item(kind, name, folder, size_of(folder), used_at),
                 models=tuple(sorted({model.uid or model.item.name for model in by})),
-                locks=tuple(path for path, repos in named.items() if repo in repos),
+                locks=tuple(path for path, repos in named.items() if folder in repos),
             )
-
-
-def _repos(urls: Iterable[str]) -> frozenset[str]:
-    return frozenset(found[1] for url in urls if (found := _REPO.match(url)))

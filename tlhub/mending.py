@@ -89,7 +89,13 @@ def verify(
     for task, said in _run(tasks, progress):
         wrong.setdefault(task.kept.item.path, []).append((task, said))
     faults = []
-    order = {"blob": 0, "hf": 1, "model": 2, "features": 3}  # models are made of the others
+    order = {
+        "blob": 0,
+        "hf": 1,
+        "hub": 1,
+        "model": 2,
+        "features": 3,
+    }  # models are made of the others
     for found in sorted(wrong.values(), key=lambda f: order.get(f[0][0].kept.item.kind, 9)):
         one, said = found[0][0].kept, "; ".join(said for _, said in found)
         if not repair or settings.offline:
@@ -117,7 +123,7 @@ def _tasks(one: Kept, store: Store, kept: Iterable[Kept]) -> Iterator[_Task]:
     elif one.item.kind == "features":
         for shard in sorted(path.glob("*.npz")):
             yield _Task(one, shard, _zip_check(shard))
-    elif one.item.kind == "hf":
+    elif one.item.kind in {"hf", "hub"}:
         yield from _hub_tasks(one, store, kept)
     elif one.item.kind == "model":
         yield from _folder_tasks(one, store)
@@ -137,7 +143,7 @@ def _folder_tasks(one: Kept, store: Store) -> Iterator[_Task]:
 
 
 def _hub_tasks(one: Kept, store: Store, kept: Iterable[Kept]) -> Iterator[_Task]:
-    """Files of the Hugging Face cache that models here were made of, as far as they are there."""
+    """Files of a repository that models here were made of, as far as they are there."""
     from hub_client.sources.hf_cache import RepoCache
     from hub_client.sources.hf_errors import RepoFile
 
@@ -151,12 +157,14 @@ def _hub_tasks(one: Kept, store: Store, kept: Iterable[Kept]) -> Iterator[_Task]
                 yield _Task(one, pointer, _hub_check(artifact, url, store))
 
 
-def _artifacts(one: Kept, kept: Iterable[Kept]) -> Iterator[Artifact]:
-    """What the models are made of that need ``one``."""
+def _artifacts(one: Kept, kept: Iterable[Kept]) -> list[Artifact]:
+    """What the models are made of that need ``one``; what several are made of once."""
+    found: dict[Artifact, None] = {}
     for model in kept:
         if model.item.kind == "model" and model.uid in one.models:
             manifest = keeping.manifest_of(model.item.path)
-            yield from manifest.record.artifacts if manifest is not None else ()
+            found |= dict.fromkeys(manifest.record.artifacts if manifest is not None else ())
+    return [*found]
 
 
 def _hash_check(path: Path, sha256: str) -> _Check:
@@ -237,7 +245,7 @@ def _mend(
         return _mend_blob(one, kept, settings, progress)
     if one.item.kind == "model":
         return _mend_folder(one, settings, progress)
-    if one.item.kind == "hf":
+    if one.item.kind in {"hf", "hub"}:
         damaged = [task.path.as_posix() for task in tasks]
         artifacts = _artifacts(one, kept)
         wanted = [a for a in artifacts if any(p.endswith(f"/{a.path}") for p in damaged)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from machine import Machine
+from small_hub import SmallHub
 
 from catalog.errors import UsageError
 from converters.folder import sha256_of as sha256
@@ -243,6 +245,44 @@ def test_rm_leaves_the_hugging_face_cache_and_says_so(stocked: Machine) -> None:
     assert named(removed) == {"hf/acme/tiny"}
     assert cached.exists()
     assert list((stocked.home / "models").iterdir()) == []
+
+
+def test_what_came_from_another_hub_is_listed_mended_and_goes_with_its_last_model(
+    machine: Machine, small_hub: SmallHub
+) -> None:
+    machine.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    model = f"hub+{small_hub.url}/acme/tiny"
+    one = Path(machine("pull", model, "--format", "original", "-q").strip())
+    two = Path(machine("pull", model, "-q").strip())
+    [item] = machine.json("cache", "list", "--kind", "hub")["items"]
+    assert (item["name"], item["models"]) == (model, ["hf/acme/tiny"])
+    assert Path(item["path"]).is_relative_to(machine.home / "hubs")
+
+    weights = (one / "model.safetensors").resolve()
+    weights.write_bytes(bytes(weights.stat().st_size))
+    [fault, *_] = machine.json("cache", "verify")["faults"]
+    assert (fault["name"], fault["outcome"]) == (model, "repaired")
+    machine("verify", one)
+
+    assert {i["kind"] for i in machine.json("rm", one)["removed"]} == {"model"}
+    assert {i["kind"] for i in machine.json("rm", two)["removed"]} == {"model", "hub"}
+    assert not list((machine.home / "hubs").rglob("*.safetensors"))
+
+
+def test_prune_removes_repositories_of_other_hubs_that_no_model_is_from(
+    machine: Machine, small_hub: SmallHub
+) -> None:
+    machine.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    model = f"hub+{small_hub.url}/acme/tiny"
+    folder = Path(machine("pull", model, "--format", "original", "-q").strip())
+    [item] = machine.json("cache", "list", "--kind", "hub")["items"]
+    machine.age(Path(item["path"]), 1)
+    assert machine.json("cache", "prune", "--yes")["removed"] == []
+    machine.env["HF_ENDPOINT"] = small_hub.url  # whose cache is another, but the links are here
+    assert machine.json("cache", "prune", "--yes")["removed"] == []
+    shutil.rmtree(folder)
+    assert machine.json("cache", "prune", "--yes")["removed"] != []
+    assert not Path(item["path"]).exists()
 
 
 def test_amounts() -> None:

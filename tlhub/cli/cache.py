@@ -20,9 +20,9 @@ app = typer.Typer(help="See, check and tidy what is kept on this machine.", no_a
 
 Kinds = Annotated[
     list[str] | None,
-    typer.Option("--kind", help="model, blob, features, index or hf; can be repeated."),
+    typer.Option("--kind", help="model, hf, hub, blob, features or index; can be repeated."),
 ]
-_KINDS = ("model", "hf", "blob", "features", "index")
+_KINDS = ("model", "hf", "hub", "blob", "features", "index")
 
 
 @app.command("list")
