@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.errors import DataError, StorageError
-from converters import session
 from converters.folder import ModelFolder
 from finetuning.data.reading import read
 from finetuning.estimate import duration
@@ -113,12 +111,7 @@ def test_what_a_key_names_are_weights_library_and_device(
     monkeypatch.setattr("onnxruntime.__version__", "0.0")
     other_version = keys()
     monkeypatch.undo()
-    sessions = session.open_sessions
-
-    def on_cuda(*arguments: Any) -> Any:
-        return sessions(*arguments)[0], "cuda"
-
-    monkeypatch.setattr("converters.runtime.open_sessions", on_cuda)
+    monkeypatch.setattr("finetuning.framing.usable", lambda *_: "cuda")
     assert len({*cpu, *other_version, *keys()}) == 6 * stages
 
 
