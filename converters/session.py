@@ -79,7 +79,8 @@ def usable(file: Path, device: Device) -> Device:
     """The device that ``file`` runs on; tried out where it may be a GPU.
 
     Raises:
-        UsageError, IntegrityError, UnsafeError: as `open_sessions`.
+        UsageError: there is no such device.
+        IntegrityError, UnsafeError: where it may be a GPU, as `open_sessions`.
     """
     return "cpu" if _is_for_cpu(device) else open_sessions(file, device, None)[1]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,7 +17,6 @@ from converters.folder import MANIFEST, Manifest
 from hub_client import lockfile
 from hub_client.cache import (
     Item,
-    Kind,
     blobs,
     folders,
     forget_refs,
@@ -29,19 +27,19 @@ from hub_client.cache import (
     unfinished,
 )
 from hub_client.lockfile import LockFile
+from hub_client.mirrors import places
+from hub_client.sources.hf import HuggingFaceSource
+from hub_client.sources.hf_errors import RepoFile
 from hub_client.sources.source import Job
 from hub_client.store import Store
 from hub_client.usage import running
 from tlhub.settings import Settings
 from tlhub.user_paths import here
 
-if TYPE_CHECKING:
-    from hub_client.sources.hf import HuggingFaceSource
-
 _MINUTE_S = 60.0
 _DAY_S = 24 * 3600.0
 _WEEK_S = 7 * _DAY_S
-_SOURCES = {"blob", "hub"}  # what models are made of; they go with the last of these
+_HUBS = {"hf", "hub"}  # which are listed and left alone
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Kept:
     item: Item
     uid: str | None = None  # of the model, where it is one
     needs: frozenset[str] = frozenset()  # hashes of the blobs it was made of
-    repos: frozenset[Path] = frozenset()  # caches of repositories of hubs that it was made of
+    repos: frozenset[Path] = frozenset()  # caches of the hubs' repositories that it was made of
     models: tuple[str, ...] = ()  # uids of the models here that need it
     locks: tuple[Path, ...] = ()  # the lock files that name it
     used_by: tuple[int, ...] = ()  # other processes that are running and may need it
@@ -106,8 +104,8 @@ def manifest_of(folder: Path) -> Manifest | None:
 def inventory(settings: Settings) -> list[Kept]:
     """All that is here: models, blobs, features, indexes, repositories of hubs.
 
-    Of those in the Hugging Face cache only what a model here or a lock file is from: tlhub lists
-    them and leaves them alone. What came from other hubs is in a place of ours.
+    Of those in the Hugging Face cache only what a model here or a lock file is from. These, and
+    those of other hubs, tlhub lists and leaves alone.
 
     Raises:
         UsageError: a lock file cannot be read.
@@ -119,7 +117,6 @@ def inventory(settings: Settings) -> list[Kept]:
     found = [*models, *_blobs(store, models, locks)]
     found += [Kept(item) for item in folders("features", settings.features)]
     found += [Kept(item) for item in folders("index", settings.index)]
-    found += hubs.kept(models, locks)
 
     def used_by(item: Item) -> tuple[int, ...]:
         stamp = item.used_at
@@ -127,10 +124,8 @@ def inventory(settings: Settings) -> list[Kept]:
             stamp = max(stamp, settings.features.stat().st_mtime)
         return tuple(process.pid for process in processes if process.since <= stamp)
 
-    return [
-        kept if kept.item.kind == "hf" else replace(kept, used_by=used_by(kept.item))
-        for kept in found
-    ]
+    found = [replace(kept, used_by=used_by(kept.item)) for kept in found]
+    return [*found, *hubs.kept(models, locks)]
 
 
 def prune(
@@ -142,10 +137,10 @@ def prune(
 ) -> Pruned:
     """Remove what nothing needs, and with the options what was not used for longest.
 
-    Nothing needs: blobs and repositories of other hubs of no model (but of the last minute),
-    partials idle for a day (or for ``older_than_s``), what a killed process left, indexes unused
-    for a week. ``older_than_s`` also removes models and features unused for so long, ``keep_bytes``
-    the least recently used until no more is kept.
+    Nothing needs: blobs of no model (but of the last minute), partials idle for a day (or for
+    ``older_than_s``), what a killed process left, indexes unused for a week. ``older_than_s`` also
+    removes models and features unused for so long, ``keep_bytes`` the least recently used until
+    no more is kept.
     What a lock file names or a running process uses stays. A kill leaves each thing whole or gone.
 
     Raises:
@@ -154,8 +149,7 @@ def prune(
     """
     store = settings.store
     idle_s = _DAY_S if older_than_s is None else older_than_s
-    ours = (store.models, settings.index, settings.features, *(settings.home / "hubs").glob("*"))
-    left = leftovers(store, ours, idle_s)
+    left = leftovers(store, (store.models, settings.index, settings.features), idle_s)
     chosen = [*map(Kept, left), *_chosen(_ours(settings), older_than_s, keep_bytes)]
     return Pruned(tuple(chosen)) if dry_run else _remove(store, chosen)
 
@@ -193,7 +187,7 @@ def _remove(store: Store, chosen: Sequence[Kept], *, force: Sequence[Kept] = ())
 
 
 def _ours(settings: Settings) -> list[Kept]:
-    return [kept for kept in inventory(settings) if kept.item.kind != "hf"]
+    return [kept for kept in inventory(settings) if kept.item.kind not in _HUBS]
 
 
 def _chosen(kept: Sequence[Kept], older_than_s: float | None, keep_bytes: int | None) -> list[Kept]:
@@ -202,7 +196,7 @@ def _chosen(kept: Sequence[Kept], older_than_s: float | None, keep_bytes: int | 
     chosen = [one for one in kept if _garbage(one, now)]
     total = sum(one.item.size_bytes for one in kept) - sum(one.item.size_bytes for one in chosen)
     for one in sorted(kept, key=lambda one: one.item.used_at):
-        if one.item.kind in _SOURCES or one in chosen or _needed(one):
+        if one.item.kind == "blob" or one in chosen or _needed(one):
             continue
         old = older_than_s is not None and now - one.item.used_at > older_than_s
         if not old and (keep_bytes is None or total <= keep_bytes):
@@ -216,7 +210,7 @@ def _chosen(kept: Sequence[Kept], older_than_s: float | None, keep_bytes: int | 
 def _garbage(kept: Kept, now: float) -> bool:
     if kept.used_by or kept.locks:
         return False
-    if kept.item.kind in _SOURCES:  # a young one: its model may have been made after we looked
+    if kept.item.kind == "blob":  # a young one: its model may have been made after we looked
         return not kept.models and now - kept.item.used_at > _MINUTE_S
     return kept.item.kind == "index" and now - kept.item.used_at > _WEEK_S
 
@@ -231,21 +225,14 @@ def _needed(kept: Kept) -> str:
 
 
 def _freed(models: Iterable[Kept], kept: Iterable[Kept]) -> list[Kept]:
-    """What models are made of, as far as only these need it."""
+    """The blobs that only these models need."""
     models = list(models)
-    rest = [one for one in kept if one not in models]
     theirs = frozenset[str]().union(*(model.needs for model in models))
-    others = frozenset[str]().union(*(one.needs for one in rest))
-    repos = frozenset[Path]().union(*(model.repos for model in models))
-    repos -= frozenset[Path]().union(*(one.repos for one in rest))
+    others = frozenset[str]().union(*(one.needs for one in kept if one not in models))
     return [
         one
-        for one in rest
-        if not one.locks
-        and (
-            (one.item.kind == "blob" and one.item.path.name in theirs - others)
-            or (one.item.kind == "hub" and one.item.path in repos)
-        )
+        for one in kept
+        if one.item.kind == "blob" and one.item.path.name in theirs - others and not one.locks
     ]
 
 
@@ -266,8 +253,8 @@ def _named(uid: str, kept: Iterable[Kept]) -> list[Kept]:
 def _model(item: Item, store: Store, locks: Mapping[Path, LockFile], hubs: _Hubs) -> Kept:
     manifest = manifest_of(item.path)
     links = [path.readlink() for path in item.path.rglob("*") if path.is_symlink()]
-    needs = frozenset(link.name for link in links)  # of originals: blobs of ours or of a hub's
-    repos = frozenset(link.parent.parent for link in links if link.parent.name == "blobs")
+    needs = frozenset(link.name for link in links)  # of originals: blobs of ours, or of a hub's
+    repos = frozenset(_real(link.parent.parent) for link in links if link.parent.name == "blobs")
     if manifest is None:
         return Kept(item, needs=needs, repos=repos)
     artifacts = manifest.record.artifacts
@@ -296,47 +283,46 @@ class _Hubs:
     """Where repositories of hubs are kept: other hubs' in a place of ours (decision 0031)."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._names: dict[Path, str] = {}
-
-    @cached_property
-    def _source(self) -> HuggingFaceSource:
-        from hub_client.sources.hf import HuggingFaceSource
-
-        return HuggingFaceSource(Job(self._settings.store, mirrors=self._settings.mirrors))
+        self._root = settings.home / "hubs"
+        self._mirrors = settings.mirrors
+        self._source = HuggingFaceSource(Job(settings.store, mirrors=settings.mirrors))
 
     def folders(self, urls: Iterable[str]) -> frozenset[Path]:
-        """The folders of the repositories that files are from."""
-        from hub_client.sources.hf_errors import RepoFile
-
+        """The folders that repositories of files are in, or may be by what is set now."""
         found = set()
-        for url in urls:
+        for url in places(urls, self._mirrors):
             if url.startswith(("hf:", "hub+")):
                 with contextlib.suppress(UsageError, UnsafeError):  # somebody wrote it by hand
-                    file = RepoFile.parse(url)
-                    folder = self._source.cache(file).folder
-                    self._names.setdefault(folder, file.repo_url)
-                    found.add(folder)
+                    found.add(_real(self._source.cache(RepoFile.parse(url)).folder))
         return frozenset(found)
 
     def kept(self, models: Sequence[Kept], locks: Mapping[Path, LockFile]) -> Iterator[Kept]:
-        """Each with what needs it; those of ours also where nothing does."""
-        ours = self._settings.home / "hubs"
+        """Each with what needs it."""
         named = {
             path: self.folders(url for m in lock.model for file in m.file for url in file.urls)
             for path, lock in locks.items()
         }
+        ours = _real(self._root)
         needed = frozenset[Path]().union(*named.values(), *(model.repos for model in models))
         for folder in sorted(needed | {*ours.glob("*/models--*")}):
             if not folder.is_dir():
                 continue
-            hub, repo = folder.parent.name, folder.name.split("--", 1)[1].replace("--", "/", 1)
             by = [model for model in models if folder in model.repos]
             used_at = max([folder.stat().st_mtime, *(model.item.used_at for model in by)])
-            name = self._names.get(folder, f"{hub}/{repo}")
-            kind: Kind = "hub" if folder.is_relative_to(ours) else "hf"
+            is_other = folder.is_relative_to(ours)
+            repo = repo_of(folder)
+            name = f"{folder.parent.name}/{repo}" if is_other else f"hf:{repo}"
             yield Kept(
-                Item(kind, name, folder, size_of(folder), used_at),
+                Item("hub" if is_other else "hf", name, folder, size_of(folder), used_at),
                 models=tuple(sorted({model.uid or model.item.name for model in by})),
                 locks=tuple(path for path, repos in named.items() if folder in repos),
             )
+
+
+def repo_of(folder: Path) -> str:
+    """The repository, owner/name, that a folder of a hub's cache is of."""
+    return folder.name.removeprefix("models--").replace("--", "/", 1)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

@@ -13,12 +13,15 @@ from typing import Literal
 
 import msgspec
 
-from catalog.errors import ConversionError, NotFoundError, TlhubError
+from catalog.errors import ConversionError, IntegrityError, NotFoundError, TlhubError
 from catalog.record import Artifact, Digest
 from converters.folder import MANIFEST, PRECISIONS, file_of
 from hub_client.cache import hashes, remove
 from hub_client.digests import Hasher
 from hub_client.fetch import fetch
+from hub_client.sources.hf import fault
+from hub_client.sources.hf_cache import RepoCache
+from hub_client.sources.hf_errors import RepoFile
 from hub_client.store import Store
 from tlhub import keeping, locking, pulling
 from tlhub.keeping import Kept
@@ -65,6 +68,7 @@ class _Task:
     kept: Kept
     path: Path
     check: _Check
+    artifact: Artifact | None = None  # that it is to be, where that is known
 
 
 def verify(
@@ -75,8 +79,8 @@ def verify(
 ) -> Checked:
     """Every byte that is kept, hashed; what is damaged is fetched or made again in its place.
 
-    Blobs against their names, model folders against their manifests, files in the Hugging Face
-    cache that models here were made of against the record, shards of features against their own
+    Blobs against their names, model folders against their manifests, files in caches
+    of hubs that models here were made of against the record, shards of features against their own
     checksums. The search index checks itself when it is opened. With ``repair`` off, or offline,
     nothing is changed. A damaged file that nothing here is from is removed.
 
@@ -124,7 +128,7 @@ def _tasks(one: Kept, store: Store, kept: Iterable[Kept]) -> Iterator[_Task]:
         for shard in sorted(path.glob("*.npz")):
             yield _Task(one, shard, _zip_check(shard))
     elif one.item.kind in {"hf", "hub"}:
-        yield from _hub_tasks(one, store, kept)
+        yield from _hub_tasks(one, kept)
     elif one.item.kind == "model":
         yield from _folder_tasks(one, store)
 
@@ -142,29 +146,26 @@ def _folder_tasks(one: Kept, store: Store) -> Iterator[_Task]:
         yield _Task(one, file, _hash_check(file, entry.sha256))
 
 
-def _hub_tasks(one: Kept, store: Store, kept: Iterable[Kept]) -> Iterator[_Task]:
-    """Files of a repository that models here were made of, as far as they are there."""
-    from hub_client.sources.hf_cache import RepoCache
-    from hub_client.sources.hf_errors import RepoFile
-
+def _hub_tasks(one: Kept, kept: Iterable[Kept]) -> Iterator[_Task]:
+    """Files of a hub's repository that models here were made of, as far as they are there."""
+    cache, seen = RepoCache(one.item.path.parent, keeping.repo_of(one.item.path)), set()
     for artifact in _artifacts(one, kept):
         for url in artifact.urls:
-            if not url.startswith(f"{one.item.name}@"):
+            if not url.startswith(("hf:", "hub+")):
                 continue
             file = RepoFile.parse(url)
-            pointer = RepoCache(one.item.path.parent, file.repo).pointer(file.revision, file.path)
-            if pointer.exists():
-                yield _Task(one, pointer, _hub_check(artifact, url, store))
+            pointer = cache.pointer(file.revision, file.path)
+            if file.repo == cache.repo and pointer.exists() and pointer not in seen:
+                seen.add(pointer)
+                yield _Task(one, pointer, _hub_check(pointer, artifact), artifact)
 
 
-def _artifacts(one: Kept, kept: Iterable[Kept]) -> list[Artifact]:
-    """What the models are made of that need ``one``; what several are made of once."""
-    found: dict[Artifact, None] = {}
+def _artifacts(one: Kept, kept: Iterable[Kept]) -> Iterator[Artifact]:
+    """What the models are made of that need ``one``."""
     for model in kept:
         if model.item.kind == "model" and model.uid in one.models:
             manifest = keeping.manifest_of(model.item.path)
-            found |= dict.fromkeys(manifest.record.artifacts if manifest is not None else ())
-    return [*found]
+            yield from manifest.record.artifacts if manifest is not None else ()
 
 
 def _hash_check(path: Path, sha256: str) -> _Check:
@@ -184,13 +185,10 @@ def _hash_check(path: Path, sha256: str) -> _Check:
     return check
 
 
-def _hub_check(artifact: Artifact, url: str, store: Store) -> _Check:
+def _hub_check(pointer: Path, artifact: Artifact) -> _Check:
     def check(_: Callable[[int], None]) -> str:
-        try:
-            fetch([msgspec.structs.replace(artifact, urls=(url,))], store, offline=True)
-        except TlhubError:
-            return f"{artifact.path} is not what its hash says"
-        return ""
+        wrong = fault(pointer, artifact)
+        return f"{artifact.path}: {wrong}" if wrong else ""
 
     return check
 
@@ -246,10 +244,11 @@ def _mend(
     if one.item.kind == "model":
         return _mend_folder(one, settings, progress)
     if one.item.kind in {"hf", "hub"}:
-        damaged = [task.path.as_posix() for task in tasks]
-        artifacts = _artifacts(one, kept)
-        wanted = [a for a in artifacts if any(p.endswith(f"/{a.path}") for p in damaged)]
-        _fetch(wanted, settings, progress)
+        for task in tasks:
+            if task.artifact is not None:
+                _fetch([task.artifact], settings, progress)
+            if task.check(lambda _: None):  # it was found whole in another place, and taken there
+                raise IntegrityError(f"{task.path} could not be replaced")
         return "repaired"
     for task in tasks:
         task.path.unlink(missing_ok=True)

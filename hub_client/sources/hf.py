@@ -50,7 +50,6 @@ from hub_client.sources.source import Job, Place, Wanted
 from hub_client.store import file_name
 from hub_client.transfer import SMALL_BYTES, Received, Wish
 from hub_client.transfer_many import download_many
-from hub_client.usage import use
 
 log = logging.getLogger(__name__)
 
@@ -99,21 +98,14 @@ class HuggingFaceSource:
             root = self._job.store.home / "hubs" / file_name(file.endpoint or "")
         return RepoCache(root, file.repo)
 
-    def _used(self, file: RepoFile) -> RepoCache:
-        """Its cache; one that is ours is stamped, so that it is not pruned while we need it."""
-        cache = self.cache(file)
-        if cache.root != self._root:
-            use(self._job.store.home, cache.folder)
-        return cache
-
     def find(self, wanted: Wanted) -> Path | None:
         """The file in the cache, where a digest or a commit says which one it has to be."""
         file, digest = RepoFile.parse(wanted.url), wanted.artifact.digest
-        cache, commit = self._used(file), file.revision
+        cache, commit = self.cache(file), file.revision
         if not COMMIT.fullmatch(commit):
             commit = (digest and cache.commit_of(commit)) or ""
         pointer = cache.pointer(commit, file.path) if commit else None
-        if pointer is not None and _fault(pointer, wanted.artifact, _etag_of(pointer)) is None:
+        if pointer is not None and fault(pointer, wanted.artifact) is None:
             return pointer
         if digest is None or digest.prefix or digest.algorithm not in {"sha256", "git-sha1"}:
             return None
@@ -132,7 +124,7 @@ class HuggingFaceSource:
     def bring(self, wanted: Sequence[Wanted]) -> Mapping[str, Path | TlhubError]:
         """Download into the cache what another process has not brought by now."""
         first = RepoFile.parse(wanted[0].url)
-        listing, cache = self._listing(first), self._used(first)
+        listing, cache = self._listing(first), self.cache(first)
         answers: Answers = {}
         todo: dict[str, list[tuple[Wanted, Entry]]] = {}  # files of the same content come once
         for item in wanted:
@@ -280,6 +272,11 @@ def _other(got: Received, etag: str, label: str) -> IntegrityError | None:
         return None
     got.path.unlink(missing_ok=True)
     return IntegrityError(f"{label}: expected sha256 {etag}, got {got.sha256}; it was removed")
+
+
+def fault(pointer: Path, artifact: Artifact) -> str | None:
+    """What is wrong with a file of a snapshot in a cache; None where nothing is."""
+    return _fault(pointer, artifact, _etag_of(pointer))
 
 
 def _fault(path: Path, artifact: Artifact, etag: str) -> str | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from machine import Machine
-from small_hub import SmallHub
+from small_hub import SmallHub, tiny_model
 
 from catalog.errors import UsageError
 from converters.folder import sha256_of as sha256
+from terminal import TLHUB
 from tlhub.cli.amounts import bytes_of, seconds_of
 
 
@@ -239,50 +242,71 @@ def test_rm_keeps_what_another_model_needs_and_refuses_before_it_begins(machine:
     assert not machine.blob(b"the same").exists()
 
 
-def test_rm_leaves_the_hugging_face_cache_and_says_so(stocked: Machine) -> None:
-    (cached,) = (stocked.folder / "hf").rglob("model.safetensors")
-    removed = stocked.json("rm", "hf/acme/tiny")["removed"]
-    assert named(removed) == {"hf/acme/tiny"}
-    assert cached.exists()
+def test_rm_leaves_the_hugging_face_cache_and_says_what_removes_it(stocked: Machine) -> None:
+    [folder] = (stocked.home / "models").iterdir()
+    assert _removes_what_stays(stocked, folder).is_relative_to(stocked.folder / "hf")
     assert list((stocked.home / "models").iterdir()) == []
 
 
-def test_what_came_from_another_hub_is_listed_mended_and_goes_with_its_last_model(
+def test_what_came_from_another_hub_is_listed_and_mended_and_stays(
     machine: Machine, small_hub: SmallHub
 ) -> None:
     machine.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    machine.env["TLHUB_HOME"] = f"{machine.home}/../home"
     model = f"hub+{small_hub.url}/acme/tiny"
     one = Path(machine("pull", model, "--format", "original", "-q").strip())
     two = Path(machine("pull", model, "-q").strip())
     [item] = machine.json("cache", "list", "--kind", "hub")["items"]
-    assert (item["name"], item["models"]) == (model, ["hf/acme/tiny"])
+    assert (item["name"].split("/", 1)[1], item["models"]) == ("acme/tiny", ["hf/acme/tiny"])
     assert Path(item["path"]).is_relative_to(machine.home / "hubs")
+    assert not machine.json("cache", "list", "--kind", "hf")["items"]
 
     weights = (one / "model.safetensors").resolve()
-    weights.write_bytes(bytes(weights.stat().st_size))
-    [fault, *_] = machine.json("cache", "verify")["faults"]
-    assert (fault["name"], fault["outcome"]) == (model, "repaired")
+    for body in (bytes(weights.stat().st_size), b"short"):
+        weights.write_bytes(body)
+        [fault, *_] = machine.json("cache", "verify")["faults"]
+        assert (fault["kind"], fault["outcome"]) == ("hub", "repaired")
+        machine("verify", one)
+
+    machine.env["HF_ENDPOINT"] = small_hub.url  # where another cache serves it
+    machine.age(Path(item["path"]), 100)
+    machine("cache", "prune", "--yes")
     machine("verify", one)
-
-    assert {i["kind"] for i in machine.json("rm", one)["removed"]} == {"model"}
-    assert {i["kind"] for i in machine.json("rm", two)["removed"]} == {"model", "hub"}
-    assert not list((machine.home / "hubs").rglob("*.safetensors"))
-
-
-def test_prune_removes_repositories_of_other_hubs_that_no_model_is_from(
-    machine: Machine, small_hub: SmallHub
-) -> None:
+    machine("rm", one)
     machine.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    model = f"hub+{small_hub.url}/acme/tiny"
-    folder = Path(machine("pull", model, "--format", "original", "-q").strip())
-    [item] = machine.json("cache", "list", "--kind", "hub")["items"]
-    machine.age(Path(item["path"]), 1)
-    assert machine.json("cache", "prune", "--yes")["removed"] == []
-    machine.env["HF_ENDPOINT"] = small_hub.url  # whose cache is another, but the links are here
-    assert machine.json("cache", "prune", "--yes")["removed"] == []
-    shutil.rmtree(folder)
-    assert machine.json("cache", "prune", "--yes")["removed"] != []
-    assert not Path(item["path"]).exists()
+    assert _removes_what_stays(machine, two) == Path(item["path"])
+
+
+def test_of_two_revisions_of_a_repository_the_damaged_one_is_mended(
+    machine: Machine, small_hub: SmallHub, tmp_path: Path
+) -> None:
+    folders: list[str] = []
+    for seed in (1, 2):
+        commit = small_hub.put("acme/twice", tiny_model(tmp_path, seed))
+        folders += machine("pull", f"hf:acme/twice@{commit}", "--format", "original", "-q").split()
+    for folder in folders:
+        file = Path(folder, "model.safetensors").resolve()
+        file.write_bytes(bytes(file.stat().st_size))
+        [fault, *_] = machine.json("cache", "verify")["faults"]
+        assert (fault["kind"], fault["outcome"]) == ("hf", "repaired")
+        for each in folders:
+            machine("verify", each)
+
+
+def _removes_what_stays(machine: Machine, folder: Path) -> Path:
+    """Remove a model and then, as it is told, what stays of it in a cache; where that was."""
+    done = subprocess.run(
+        [TLHUB, "rm", folder], env=machine.env, cwd=machine.cwd, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    [said] = [line for line in done.stderr.splitlines() if " stays in " in line]
+    command = shlex.split(said.split("`")[1])
+    place = Path(command[-1]) / "models--acme--tiny"
+    assert place.is_dir()
+    command = [Path(sys.executable).with_name(command[0]), *command[1:], "--yes"]
+    subprocess.run(command, env=machine.env, check=True, capture_output=True)
+    assert not place.exists()
+    return place
 
 
 def test_amounts() -> None:

@@ -324,6 +324,32 @@ def test_a_full_disk_under_the_answer_is_said(home: Path, options: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_an_error_keeps_its_code_where_the_reader_left(
+    tlhub: Run, home: Path, pulled: dict[str, object], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(str(pulled["path"]), tmp_path / "model")
+    (folder / "model.onnx").write_bytes(b"damaged")
+    assert tlhub("verify", folder).returncode == 6
+    for out in ("| true", "> /dev/full", ">&-"):
+        line = f"'{TLHUB}' verify '{folder}' {out}; echo ${{PIPESTATUS[0]}} >&2"
+        done = subprocess.run(
+            ["bash", "-c", line], env={"TLHUB_HOME": str(home)}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.stderr.splitlines()[-1] == "6", done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Exception" not in done.stderr
+
+
+def test_a_command_runs_where_standard_output_is_closed(home: Path) -> None:
+    for arguments in ("search -q", "cache prune --yes", "--version"):
+        done = subprocess.run(
+            ["bash", "-c", f"'{TLHUB}' {arguments} >&-"], env={"TLHUB_HOME": str(home)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 def test_every_command_and_option_is_documented() -> None:
     from tlhub.cli.main import app
 

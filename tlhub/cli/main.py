@@ -87,12 +87,8 @@ def main() -> NoReturn:
     output.prepare(as_json=as_json)
     output.stop_on_ctrl_c()
     try:
-        try:
-            # On its own, Typer prints its errors for people and exits.
-            code = app(standalone_mode=not as_json)
-        except SystemExit as stop:
-            code = stop.code
-        output.flush()
+        # On its own, Typer prints its errors for people and exits.
+        code = app(standalone_mode=not as_json)
     except TlhubError as error:
         output.fail(error, as_json=as_json)
         code = error.exit_code
@@ -100,6 +96,14 @@ def main() -> NoReturn:
         wrong = UsageError(str(error) or type(error).__name__, hint="see --help")
         output.fail(wrong, as_json=as_json)
         code = wrong.exit_code
+    except SystemExit as stop:
+        code = stop.code
+    try:
+        output.flush()
+    except TlhubError as error:
+        if not code:
+            output.fail(error, as_json=as_json)
+        code = code or error.exit_code
     if code == 130:  # Ctrl-C
         output.note("interrupted; nothing half-done was left in place")
     if "TORCHELASTIC_RUN_ID" in os.environ:

@@ -30,21 +30,29 @@ class ProgressMode(StrEnum):
     none = "none"
 
 
-def console(stream: TextIO | None = None) -> Console:
-    """A Rich console on stdout; where that is no terminal, so wide that no value is broken."""
+def console(stream: TextIO | None = None, into: TextIO | None = None) -> Console:
+    """A Rich console on stdout; where that is no terminal, so wide that no value is broken.
+
+    What it prints goes ``into`` another place, looking as it does here, where one is given.
+    """
     from rich.console import Console
 
     stream = stream or sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else 1000
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    return Console(
+        file=into or stream,
+        force_terminal=stream.isatty() or None,
+        width=width,
+        highlight=False,
+        soft_wrap=False,
+    )
 
 
 def show(renderable: RenderableType) -> None:
     """Print a table as data, without the blanks that fill its lines."""
-    out = console()
-    with out.capture() as captured:
-        out.print(renderable)
-    for text in captured.get().splitlines():
+    drawn = io.StringIO()
+    console(into=drawn).print(renderable)
+    for text in drawn.getvalue().splitlines():
         line(text.rstrip())
 
 
@@ -227,6 +235,8 @@ def prepare(*, as_json: bool) -> None:
 
     With ``as_json`` a warning is a JSON object too, in a line of its own.
     """
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # None: was closed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -27,7 +27,10 @@ def rm(
 
     done = keeping.rm(uids, Settings.load(), force=force)
     report(done, quiet=quiet, json=json)
-    for repo in sorted({repo for kept in done.removed for repo in kept.repos}):
-        output.note(
-            f"{repo} stays in the Hugging Face cache: `hf cache rm model/{repo}` removes it"
-        )
+    for folder in sorted({folder for kept in done.removed for folder in kept.repos}):
+        if folder.is_dir():
+            repo = keeping.repo_of(folder)
+            output.note(
+                f"{repo} stays in {folder.parent}: "
+                f"`hf cache rm model/{repo} --cache-dir {folder.parent}` removes it"
+            )
