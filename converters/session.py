@@ -55,7 +55,7 @@ def open_sessions(
     if not cuda_driver():
         raise UsageError("there is no CUDA device on this machine", hint=_CUDA_HINT)
     try:
-        if _takes_tokens(file):
+        if takes_tokens(_parsed(file, weights=False)):
             sessions = [_open(file, whole, _CUDA, threads)]
         else:
             sessions = [
@@ -111,8 +111,9 @@ def cuda_driver() -> bool:
     )
 
 
-def _takes_tokens(file: Path) -> bool:
-    return any(item.name == INPUT_IDS for item in _parsed(file, weights=False).graph.input)
+def takes_tokens(model: onnx.ModelProto) -> bool:
+    """Whether it is a model of texts."""
+    return any(item.name == INPUT_IDS for item in model.graph.input)
 
 
 def _with_layers(file: Path, layers: Sequence[str]) -> bytes:

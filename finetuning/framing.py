@@ -22,10 +22,10 @@ import onnxruntime
 
 from catalog.record import Preprocess
 from converters.folder import ModelFolder, sha256_of
-from converters.interface import INPUT_IDS, TOKENIZER
+from converters.interface import TOKENIZER
 from converters.machine import cores
 from converters.runtime import OnnxModel
-from converters.session import Device, usable
+from converters.session import Device, takes_tokens, usable
 from finetuning import graph
 from finetuning.features import Content, Extract, Extractor, Rows, key_of
 from finetuning.pools import can_pool, with_stages
@@ -101,7 +101,7 @@ class _Source:
     ) -> None:
         self._stages = stages
         self._device = usable(base.onnx, device)
-        self._is_text = any(item.name == INPUT_IDS for item in network.graph.input)
+        self._is_text = takes_tokens(network)
         self._tokenizer = base.path / TOKENIZER
         self._parts = [
             sha256_of(base.onnx), f"onnxruntime {onnxruntime.__version__}", self._device

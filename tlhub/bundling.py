@@ -23,16 +23,15 @@ from hub_client.digests import hash_file
 from hub_client.fetch import fetch
 from hub_client.formats import kind_of
 from hub_client.lockfile import LockedModel, LockFile
-from hub_client.sources.source import Job
+from hub_client.sources.hf_errors import RepoFile, repo_files
 from hub_client.usage import join
 from tlhub import locking, pulling
+from tlhub.keeping import hub_source
 from tlhub.progress import Event, Progress, silent
 from tlhub.settings import Settings
 
 if TYPE_CHECKING:
-    from hub_client.sources.hf import HuggingFaceSource
     from hub_client.sources.hf_cache import RepoCache
-    from hub_client.sources.hf_errors import RepoFile
 
 
 @dataclass(frozen=True)
@@ -145,8 +144,8 @@ class _Picked:
     def original(self, artifact: Artifact, path: Path, sha256: str, settings: Settings) -> None:
         """A file as it was fetched, and where it is in the cache of a hub if it is there."""
         self.sources[sha256] = path
-        source = _hubs(settings)
-        for file in _repo_files(artifact.urls):
+        source = hub_source(settings)
+        for file in repo_files(artifact.urls):
             cache = source.cache(file)
             if path.is_relative_to(cache.folder):
                 place = file.endpoint or "", file.repo, file.revision, file.path
@@ -226,7 +225,7 @@ def _check(
     """Refuse a bundle whose parts contradict each other."""
     here = {file.sha256: file.size_bytes for file in contents.files}
     urls = [url for model in lock.model for file in model.file for url in file.urls]
-    locked_at = {(file.endpoint or "", file.repo, file.revision) for file in _repo_files(urls)}
+    locked_at = {(file.endpoint or "", file.repo, file.revision) for file in repo_files(urls)}
     at = {(file.hub, file.repo, file.commit) for file in contents.hub_files}
     at |= {(ref.hub, ref.repo, ref.commit) for ref in contents.hub_refs}
     listed = {f"{repo.replace('/', '--')}/{commit}.json" for _, repo, commit in locked_at}
@@ -339,9 +338,7 @@ def _put_in_hub_cache(contents: Contents, stage: Path, settings: Settings) -> No
     Raises:
         IntegrityError: a file is there with other content; nothing was put.
     """
-    from hub_client.sources.hf_errors import RepoFile
-
-    source = _hubs(settings)
+    source = hub_source(settings)
     files = [
         (file, source.cache(RepoFile(file.repo, file.commit, file.path, file.hub or None)))
         for file in contents.hub_files
@@ -377,16 +374,3 @@ def _refuse_other(file: HubFile, pointer: Path) -> None:
         raise IntegrityError(
             f"{file.path} of {file.repo} at {file.commit} is another file here; nothing was kept"
         )
-
-
-def _hubs(settings: Settings) -> HuggingFaceSource:
-    """What knows where the cache of a repository is."""
-    from hub_client.sources.hf import HuggingFaceSource
-
-    return HuggingFaceSource(Job(settings.store, mirrors=settings.mirrors))
-
-
-def _repo_files(urls: Iterable[str]) -> list[RepoFile]:
-    from hub_client.sources.hf_errors import RepoFile
-
-    return [RepoFile.parse(url) for url in urls if url.startswith(("hf:", "hub+"))]

@@ -29,7 +29,7 @@ from hub_client.cache import (
 from hub_client.lockfile import LockFile
 from hub_client.mirrors import places
 from hub_client.sources.hf import HuggingFaceSource
-from hub_client.sources.hf_errors import RepoFile
+from hub_client.sources.hf_errors import repo_files
 from hub_client.sources.source import Job
 from hub_client.store import Store
 from hub_client.usage import running
@@ -39,7 +39,7 @@ from tlhub.user_paths import here
 _MINUTE_S = 60.0
 _DAY_S = 24 * 3600.0
 _WEEK_S = 7 * _DAY_S
-_HUBS = {"hf", "hub"}  # which are listed and left alone
+HUBS = {"hf", "hub"}  # kinds that are listed and left alone
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _remove(store: Store, chosen: Sequence[Kept], *, force: Sequence[Kept] = ())
 
 
 def _ours(settings: Settings) -> list[Kept]:
-    return [kept for kept in inventory(settings) if kept.item.kind not in _HUBS]
+    return [kept for kept in inventory(settings) if kept.item.kind not in HUBS]
 
 
 def _chosen(kept: Sequence[Kept], older_than_s: float | None, keep_bytes: int | None) -> list[Kept]:
@@ -285,15 +285,14 @@ class _Hubs:
     def __init__(self, settings: Settings) -> None:
         self._root = settings.home / "hubs"
         self._mirrors = settings.mirrors
-        self._source = HuggingFaceSource(Job(settings.store, mirrors=settings.mirrors))
+        self._source = hub_source(settings)
 
     def folders(self, urls: Iterable[str]) -> frozenset[Path]:
         """The folders that repositories of files are in, or may be by what is set now."""
-        found = set()
+        found: set[Path] = set()
         for url in places(urls, self._mirrors):
-            if url.startswith(("hf:", "hub+")):
-                with contextlib.suppress(UsageError, UnsafeError):  # somebody wrote it by hand
-                    found.add(_real(self._source.cache(RepoFile.parse(url)).folder))
+            with contextlib.suppress(UsageError, UnsafeError):  # somebody wrote it by hand
+                found |= {_real(self._source.cache(file).folder) for file in repo_files([url])}
         return frozenset(found)
 
     def kept(self, models: Sequence[Kept], locks: Mapping[Path, LockFile]) -> Iterator[Kept]:
@@ -317,6 +316,11 @@ class _Hubs:
                 models=tuple(sorted({model.uid or model.item.name for model in by})),
                 locks=tuple(path for path, repos in named.items() if folder in repos),
             )
+
+
+def hub_source(settings: Settings) -> HuggingFaceSource:
+    """What knows where the cache of a repository is."""
+    return HuggingFaceSource(Job(settings.store, mirrors=settings.mirrors))
 
 
 def repo_of(folder: Path) -> str:

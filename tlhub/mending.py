@@ -21,7 +21,7 @@ from hub_client.digests import Hasher
 from hub_client.fetch import fetch
 from hub_client.sources.hf import fault
 from hub_client.sources.hf_cache import RepoCache
-from hub_client.sources.hf_errors import RepoFile
+from hub_client.sources.hf_errors import repo_files
 from hub_client.store import Store
 from tlhub import keeping, locking, pulling
 from tlhub.keeping import Kept
@@ -93,13 +93,8 @@ def verify(
     for task, said in _run(tasks, progress):
         wrong.setdefault(task.kept.item.path, []).append((task, said))
     faults = []
-    order = {
-        "blob": 0,
-        "hf": 1,
-        "hub": 1,
-        "model": 2,
-        "features": 3,
-    }  # models are made of the others
+    # Models are made of the others.
+    order = {"blob": 0, "hf": 1, "hub": 1, "model": 2, "features": 3}
     for found in sorted(wrong.values(), key=lambda f: order.get(f[0][0].kept.item.kind, 9)):
         one, said = found[0][0].kept, "; ".join(said for _, said in found)
         if not repair or settings.offline:
@@ -127,7 +122,7 @@ def _tasks(one: Kept, store: Store, kept: Iterable[Kept]) -> Iterator[_Task]:
     elif one.item.kind == "features":
         for shard in sorted(path.glob("*.npz")):
             yield _Task(one, shard, _zip_check(shard))
-    elif one.item.kind in {"hf", "hub"}:
+    elif one.item.kind in keeping.HUBS:
         yield from _hub_tasks(one, kept)
     elif one.item.kind == "model":
         yield from _folder_tasks(one, store)
@@ -150,10 +145,7 @@ def _hub_tasks(one: Kept, kept: Iterable[Kept]) -> Iterator[_Task]:
     """Files of a hub's repository that models here were made of, as far as they are there."""
     cache, seen = RepoCache(one.item.path.parent, keeping.repo_of(one.item.path)), set()
     for artifact in _artifacts(one, kept):
-        for url in artifact.urls:
-            if not url.startswith(("hf:", "hub+")):
-                continue
-            file = RepoFile.parse(url)
+        for file in repo_files(artifact.urls):
             pointer = cache.pointer(file.revision, file.path)
             if file.repo == cache.repo and pointer.exists() and pointer not in seen:
                 seen.add(pointer)
@@ -243,7 +235,7 @@ def _mend(
         return _mend_blob(one, kept, settings, progress)
     if one.item.kind == "model":
         return _mend_folder(one, settings, progress)
-    if one.item.kind in {"hf", "hub"}:
+    if one.item.kind in keeping.HUBS:
         for task in tasks:
             if task.artifact is not None:
                 _fetch([task.artifact], settings, progress)

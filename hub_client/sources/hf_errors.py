@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -67,6 +67,15 @@ class RepoFile:
     def repo_url(self) -> str:
         """The address of the repository, without a revision."""
         return f"hub+{self.endpoint}/{self.repo}" if self.endpoint else f"hf:{self.repo}"
+
+
+def repo_files(urls: Iterable[str]) -> list[RepoFile]:
+    """What of these is on a hub.
+
+    Raises:
+        UsageError, UnsafeError: as `RepoFile.parse`.
+    """
+    return [RepoFile.parse(url) for url in urls if url.startswith(("hf:", "hub+"))]
 
 
 def file_url(endpoint: str, file: RepoFile) -> str:

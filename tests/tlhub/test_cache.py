@@ -242,7 +242,15 @@ def test_rm_keeps_what_another_model_needs_and_refuses_before_it_begins(machine:
     assert not machine.blob(b"the same").exists()
 
 
-def test_rm_leaves_the_hugging_face_cache_and_says_what_removes_it(stocked: Machine) -> None:
+def test_rm_leaves_the_hugging_face_cache_and_says_so(stocked: Machine) -> None:
+    (cached,) = (stocked.folder / "hf").rglob("model.safetensors")
+    removed = stocked.json("rm", "hf/acme/tiny")["removed"]
+    assert named(removed) == {"hf/acme/tiny"}
+    assert cached.exists()
+    assert list((stocked.home / "models").iterdir()) == []
+
+
+def test_rm_says_what_removes_what_stays_in_the_hugging_face_cache(stocked: Machine) -> None:
     [folder] = (stocked.home / "models").iterdir()
     assert _removes_what_stays(stocked, folder).is_relative_to(stocked.folder / "hf")
     assert list((stocked.home / "models").iterdir()) == []

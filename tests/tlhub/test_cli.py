@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 import skimage
@@ -293,32 +294,27 @@ def test_doctor_goes_on_where_one_check_fails(tlhub: Run) -> None:
     assert states["HF hub"] == "warning"  # the check after it
 
 
+def searched(home: Path, options: str, out: IO[bytes]) -> subprocess.CompletedProcess[str]:
+    """A search that answers into ``out``."""
+    return subprocess.run(
+        [TLHUB, "search", *options.split()], env={"TLHUB_HOME": str(home)}, stdout=out,
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("options", ["-q", "--json", "--limit 1 -q", "--limit 1 --json"])
 def test_a_closed_pipe_is_met_in_silence(home: Path, options: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)  # before the first byte: a buffer's last flush finds it closed too
     with os.fdopen(writer, "wb") as closed:
-        done = subprocess.run(
-            [TLHUB, "search", *options.split()],
-            env={"TLHUB_HOME": str(home)},
-            stdout=closed,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (0, b"")
+        done = searched(home, options, closed)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("options", ["-q", "--json", "--limit 1 -q"])
 def test_a_full_disk_under_the_answer_is_said(home: Path, options: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [TLHUB, "search", *options.split()],
-            env={"TLHUB_HOME": str(home)},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = searched(home, options, full)
     assert done.returncode == 1
     assert "standard output: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr

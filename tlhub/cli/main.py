@@ -103,7 +103,7 @@ def main() -> NoReturn:
     except TlhubError as error:
         if not code:
             output.fail(error, as_json=as_json)
-        code = code or error.exit_code
+            code = error.exit_code
     if code == 130:  # Ctrl-C
         output.note("interrupted; nothing half-done was left in place")
     if "TORCHELASTIC_RUN_ID" in os.environ:

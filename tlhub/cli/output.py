@@ -235,9 +235,10 @@ def prepare(*, as_json: bool) -> None:
 
     With ``as_json`` a warning is a JSON object too, in a line of its own.
     """
-    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
-    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere  # None: was closed
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started us closed it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs whole URLs below that
